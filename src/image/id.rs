@@ -1,0 +1,149 @@
+use std::{fmt, str::FromStr, time::SystemTime};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Number of leading hex digits that name an image's time bucket.
+const BUCKET_DIGITS: usize = 7;
+
+/// An image's name: a UUIDv7 (RFC 9562, section 5.7).
+///
+/// The 48 bits in front are the creation time in milliseconds, so ids sort by age; the 74 random
+/// bits behind make the id a capability. Its only spelling is the lower-case hyphenated one, so an
+/// image has one URL.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageId(Uuid);
+
+/// The text is not an image id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an image id: expected a lower-case hyphenated UUIDv7")]
+pub struct InvalidImageId;
+
+impl ImageId {
+    /// A new id, created now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// A new id with the given creation time (before 1970: 1970).
+    #[must_use]
+    pub fn at(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(
+            uuid::NoContext,
+            since_epoch.as_secs(),
+            since_epoch.subsec_nanos(),
+        )))
+    }
+
+    /// Milliseconds since the Unix epoch at which the id was created.
+    #[must_use]
+    pub fn created_millis(self) -> u64 {
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&self.0.as_bytes()[..6]);
+        u64::from_be_bytes(millis)
+    }
+
+    /// When the id was created, to the millisecond.
+    #[must_use]
+    pub fn created_at(self) -> DateTime<Utc> {
+        i64::try_from(self.created_millis())
+            .ok()
+            .and_then(DateTime::from_timestamp_millis)
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// The time bucket: the first seven hex digits, about 17.5 minutes of ids.
+    #[must_use]
+    pub fn bucket(self) -> String {
+        let mut text = self.0.simple().to_string();
+        text.truncate(BUCKET_DIGITS);
+        text
+    }
+}
+
+impl FromStr for ImageId {
+    type Err = InvalidImageId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let canonical = text.len() == 36
+            && text.bytes().enumerate().all(|(i, b)| match i {
+                8 | 13 | 18 | 23 => b == b'-',
+                _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+            });
+        let id = Uuid::try_parse(text).map_err(|_| InvalidImageId)?;
+        if canonical && id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122 {
+            Ok(Self(id))
+        } else {
+            Err(InvalidImageId)
+        }
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ImageId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn id_round_trips_and_keeps_its_time() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_123_456);
+        let id = ImageId::at(time);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.created_millis(), 1_764_000_123_456);
+        assert_eq!(id.bucket(), id.to_string().replace('-', "")[..7]);
+    }
+
+    #[test]
+    fn ids_sort_by_age() {
+        let older = ImageId::at(SystemTime::UNIX_EPOCH + Duration::from_millis(1_000));
+        let newer = ImageId::at(SystemTime::UNIX_EPOCH + Duration::from_millis(1_001));
+        assert!(older < newer);
+        assert!(older.to_string() < newer.to_string());
+    }
+
+    #[test]
+    fn id_in_another_spelling_is_refused() {
+        let id = ImageId::now().to_string();
+        for text in [
+            id.to_uppercase(),
+            id.replace('-', ""),
+            format!("{{{id}}}"),
+            format!("urn:uuid:{id}"),
+            format!("{id} "),
+            "0b0e8400-e29b-41d4-a716-446655440000".to_owned(), // version 4
+            "..".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(text.parse::<ImageId>(), Err(InvalidImageId), "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A small preview of an image.

@@ -1,0 +1,1 @@
+//! HTTP delivery of stored images.

@@ -1,0 +1,36 @@
+//! An MCP server that turns a prompt into an image and hands back a URL.
+//!
+//! # Layout
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`stack`] | the service stack, outermost first: read this to know the server |
+//! | [`serve`] | accept loop, connection limits, graceful drain |
+//! | [`app`] | configuration to built parts and background tasks |
+//! | [`config`], [`cli`], [`telemetry`], [`metrics`] | the edges of the process |
+//! | [`mcp`], [`api`] | the doors to the pipeline |
+//! | [`generate`] | the pipeline: validate, admit, predict, inspect, store |
+//! | [`predictor`] | who draws |
+//! | [`storage`], [`cleaner`] | where images live, and how they go |
+//! | [`images`] | delivery over HTTP |
+//! | [`image`] | what an image is; pure |
+//! | [`rescue`], [`health`] | what went wrong, and how it stands |
+
+pub mod api;
+pub mod app;
+pub mod cleaner;
+pub mod cli;
+pub mod config;
+pub mod generate;
+pub mod health;
+pub mod image;
+pub mod images;
+pub mod mcp;
+pub mod metrics;
+pub mod predictor;
+pub mod rescue;
+pub mod secret;
+pub mod serve;
+pub mod stack;
+pub mod storage;
+pub mod telemetry;

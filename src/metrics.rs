@@ -1,0 +1,1 @@
+//! Every metric this server exports, described.

@@ -1,0 +1,1 @@
+//! The embedded predictor: a procedural artist.

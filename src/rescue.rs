@@ -1,0 +1,1 @@
+//! The one table: what went wrong, and what the client reads.

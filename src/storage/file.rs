@@ -1,0 +1,1 @@
+//! Images in a folder, local or a mounted volume.

@@ -1,0 +1,1 @@
+//! Images in this process's memory.

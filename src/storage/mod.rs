@@ -1,0 +1,153 @@
+//! Where images live: one contract, several backends.
+//!
+//! An image that [`ImageStore::save`] acknowledged is there, whole, until its expiry; one that was
+//! not acknowledged is absent or whole, never partial. After its expiry an id is
+//! [`Error::NotFound`] at once, whether [`ImageStore::expire`] has come by or not.
+
+mod error;
+mod file;
+mod memory;
+mod observed;
+
+use std::{ops::Range, path::PathBuf, pin::Pin, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+
+pub use self::error::Error;
+use crate::image::{ImageId, Metadata};
+
+/// Bytes of an image as they come from the backend, in chunks.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
+
+/// Which backend, and where.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The backend and what is its own.
+    pub backend: Backend,
+    /// What image URLs start with, without a trailing slash: `http://localhost:8000`.
+    pub public_base_url: String,
+    /// Whether a save waits until the disk has it (file backend).
+    pub sync: bool,
+}
+
+/// A backend and what is its own.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// A folder, local or a mounted volume.
+    File {
+        /// The folder; made if absent.
+        path: PathBuf,
+    },
+    /// This process's memory: gone with it.
+    Memory {
+        /// Bytes of images kept at most; beyond it a save is [`Error::Full`].
+        max_bytes: u64,
+    },
+}
+
+/// An image to be saved; `metadata` describes exactly these `bytes`.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    /// The encoded image.
+    pub bytes: Bytes,
+    /// What is known about it; its `image_id` is the name.
+    pub metadata: Metadata,
+}
+
+/// What of a listing is wanted.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// Only ids whose text starts with this.
+    pub prefix: Option<String>,
+    /// Only ids older than this one: the last id of the page before.
+    pub cursor: Option<ImageId>,
+    /// Images on a page at most.
+    pub limit: usize,
+}
+
+/// One page of a listing, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The images, expired ones left out.
+    pub images: Vec<Metadata>,
+    /// The cursor of the next page, if there may be more.
+    pub next: Option<ImageId>,
+}
+
+/// What one cleaning cycle did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Expired {
+    /// Images removed because their time was over.
+    pub removed: u64,
+    /// Bytes of those images.
+    pub removed_bytes: u64,
+    /// Leftovers of interrupted saves and deletes that were swept.
+    pub swept: u64,
+    /// Images that were due but could not be removed; the next cycle tries again.
+    pub failed: u64,
+}
+
+/// An open image: its metadata at hand, its bytes on demand.
+pub struct Opened {
+    /// What is known about the image.
+    pub metadata: Metadata,
+    /// Its bytes.
+    pub content: Box<dyn Content>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("metadata", &self.metadata).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of an open image. They stay readable when the image is deleted meanwhile.
+#[async_trait]
+pub trait Content: Send {
+    /// Streams the bytes of `range` (offsets from 0, end exclusive, within `size_bytes`) in
+    /// chunks, read as they are asked for. A backend that comes up short ends the stream with an
+    /// error, never early and silently.
+    async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error>;
+}
+
+/// A place that keeps images.
+#[async_trait]
+pub trait ImageStore: Send + Sync + 'static {
+    /// `file`, `s3` or `memory`.
+    fn kind(&self) -> &'static str;
+
+    /// Keeps an image. When this returns `Ok` the image survives a crash.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if the id is taken: an image is never overwritten.
+    async fn save(&self, image: NewImage) -> Result<(), Error>;
+
+    /// Opens an image for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is absent, deleted or expired.
+    async fn open(&self, id: ImageId) -> Result<Opened, Error>;
+
+    /// What is known about an image.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] as with [`open`](Self::open).
+    async fn metadata(&self, id: ImageId) -> Result<Metadata, Error>;
+
+    /// Removes an image; `false` if it was not there. Open readers finish.
+    async fn delete(&self, id: ImageId) -> Result<bool, Error>;
+
+    /// The URL under which clients get the image.
+    fn url(&self, metadata: &Metadata) -> String;
+
+    /// A page of images, newest first.
+    async fn list(&self, query: ListQuery) -> Result<Page, Error>;
+
+    /// Removes what is due at `now`, oldest first, and stops at the first image that is not due.
+    async fn expire(&self, now: SystemTime) -> Result<Expired, Error>;
+
+    /// Whether the backend can be written, read and deleted from, by doing so.
+    async fn check(&self) -> Result<(), Error>;
+}

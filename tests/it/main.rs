@@ -1,0 +1,1 @@
+//! The whole server over a socket, and the conformance suites: one test binary.
