@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Runs every test: cargo's, then real MCP clients and a real KServe server against the built server.
+#
+#     bash tests/run.sh
+#
+# Installs what is missing (Debian packages only as root) and says so. Python and Node parts go to target/peers and are
+# used again. Every server it starts is on 127.0.0.1 and ends with it. Under CI=true or REQUIRE_PEERS=1 a peer that
+# cannot be had is a failure; elsewhere it is skipped, and named.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-$root/target}
+cache=$target/peers
+logs=$cache/logs
+mkdir -p "$logs"
+scratch=$(mktemp -d)
+binary=$target/debug/mcp-image-server
+kserve_url=""
+passed=0
+failed=0
+skipped=0
+required=""
+if [ "${CI:-}" = true ] || [ "${REQUIRE_PEERS:-}" = 1 ]; then required=1; fi
+
+say() { printf -- '--    %s\n' "$*"; }
+pass() { passed=$((passed + 1)); printf 'ok    %s\n' "$*"; }
+fail() { failed=$((failed + 1)); printf 'FAIL  %s\n' "$*"; }
+miss() { if [ -n "$required" ]; then fail "missing: $*"; else skipped=$((skipped + 1)); say "skipped, because missing: $*"; fi; }
+
+# shellcheck source=tests/peers/setup.sh
+source tests/peers/setup.sh
+# shellcheck source=tests/peers/servers.sh
+source tests/peers/servers.sh
+
+trap 'stop_all; rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+
+# The tests of cargo; the KServe ones among them reach the real server, where there is one.
+run_cargo_tests() {
+    local log=$logs/cargo-test.log status=0
+    local commands=("cargo test --workspace --locked --no-fail-fast") command
+    if cargo nextest --version >/dev/null 2>&1; then
+        commands=("cargo nextest run --workspace --locked --no-fail-fast" "cargo test --doc --workspace --locked")
+    fi
+    : >"$log"
+    for command in "${commands[@]}"; do
+        say "running: $command"
+        # shellcheck disable=SC2086 # the command is words
+        REQUIRE_PEERS=$required KSERVE_PEER_URL=$kserve_url $command 2>&1 | tee -a "$log" || status=$?
+        if [ "$status" != 0 ]; then fail "$command ends with $status"; fi
+        status=0
+    done
+    count_cargo_tests "$log"
+}
+
+# Adds up the closing lines of nextest (one) or of cargo test (one for each binary).
+count_cargo_tests() {
+    local counts
+    counts=$(sed -E 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+        /Summary \[/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } }
+        /^test result:/ { p += $4; f += $6 }
+        END { print p + 0, f + 0 }')
+    passed=$((passed + ${counts% *}))
+    failed=$((failed + ${counts#* }))
+    say "cargo: ${counts% *} tests passed, ${counts#* } failed"
+}
+
+# Real MCP clients and plain HTTP, against the server with the embedded predictor.
+run_clients() {
+    start_server embedded || return 0
+    if [ -n "$python" ]; then
+        run_peer "plain HTTP" "$python" tests/peers/http_plain.py "$base"
+        run_peer "python mcp" "$python" tests/peers/mcp_python.py "$base"
+    fi
+    if [ -n "$node" ]; then
+        run_peer "npm client 2" "$node" "$cache/node/mcp_client_v2.mjs" "$base"
+        run_peer "npm sdk 1" "$node" "$cache/node/mcp_sdk_v1.mjs" "$base"
+    fi
+    stop_server embedded
+}
+
+# The real KServe server behind the server: one server for each of its models, and one for a model it does not have.
+run_kserve() {
+    local scenario
+    if [ -z "$python" ] || [ -z "$kserve_url" ]; then return 0; fi
+    for scenario in $("$python" tests/peers/kserve_faults.py --list); do
+        start_server "kserve-${scenario%%=*}" PREDICTOR=kserve KSERVE_ENDPOINT="$kserve_url" \
+            KSERVE_MODEL_NAME="${scenario#*=}" KSERVE_MAX_RETRIES=1 || continue
+        run_peer "kserve ${scenario%%=*}" "$python" tests/peers/kserve_faults.py "${scenario%%=*}" "$base"
+        stop_server "kserve-${scenario%%=*}"
+    done
+}
+
+say "1. what the tests need"
+install_commands
+install_python
+install_node
+if [ -n "$kserve_python" ]; then start_kserve || miss "the KServe server (it does not start, see $logs/kserve.log)"; fi
+
+say "2. cargo: build and tests"
+run_cargo_tests
+# Built after the tests, and as it ships: without what only tests add to the features of its dependencies.
+cargo build --locked
+
+say "3. peers"
+run_clients
+run_kserve
+
+say "logs: ${logs#"$root"/}"
+if [ "$skipped" = 0 ]; then
+    echo "$passed passed, $failed failed"
+else
+    echo "$passed passed, $failed failed, $skipped skipped"
+fi
+[ "$failed" = 0 ]
