@@ -161,6 +161,14 @@ async def cancel_call(checks: Checks, client: Client, base: str) -> None:
         checks.that(time.monotonic() - start < 2, "a cancelled call ends within two seconds")
 
 
+async def leave_call(client: Client, base: str) -> None:
+    """Starts a call that takes long, and gives it up with the connection: the caller closes the client after this."""
+    big = {"prompt": "a slow valley", "width": 2048, "height": 2048, "num_inference_steps": 200}
+    call = asyncio.ensure_future(client.call_tool("generate_image", big))
+    call.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.to_thread(until, lambda: (metric(base, IN_FLIGHT) or 0) >= 1, 10)
+
+
 async def idle(checks: Checks, base: str, what: str) -> None:
     """The server has let go of everything within two seconds."""
     free = await asyncio.to_thread(until, lambda: metric(base, IN_FLIGHT) == 0, 2)
@@ -168,19 +176,19 @@ async def idle(checks: Checks, base: str, what: str) -> None:
 
 
 async def run(base: str, mode: str, checks: Checks) -> None:
-    """All checks in one era; in the legacy one only the end of the connection can cancel a call."""
+    """All checks in one era: a cancel is the end of the stream in the modern one, a notification in the legacy one."""
     async with Client(f"{base}/mcp", mode=mode, read_timeout_seconds=120) as client:
         print(f"      {checks.peer}: negotiated {client.protocol_version}", flush=True)
-        modern = client.protocol_version == MODERN
-        checks.that(modern == (mode != "legacy"), f"mode {mode} negotiates its era", client.protocol_version)
+        is_modern = client.protocol_version == MODERN
+        checks.equal(is_modern, mode != "legacy", f"mode {mode} negotiates its era")
         await check_tools(checks, client)
         await check_call(checks, client, base)
         await check_refused(checks, client)
         await check_many(checks, client)
         await cancel_call(checks, client, base)
-        if modern:
-            await idle(checks, base, "cancel reaches the server")
-            checks.that((await client.list_tools()).tools, "the connection is fit for use after a cancel")
+        await idle(checks, base, "cancel reaches the server")
+        checks.that((await client.list_tools(cache_mode="refresh")).tools, "the client goes on after a cancel")
+        await leave_call(client, base)
     await idle(checks, base, "after the client has gone")
 
 
