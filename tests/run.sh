@@ -80,16 +80,17 @@ run_clients() {
     stop_server embedded
 }
 
-# The real KServe server behind the server: one server for each of its models, and one for a model it does not have.
+# The real KServe server behind the server: a server for each scenario, with the settings that it asks for.
 run_kserve() {
-    local scenario
+    local name settings scenarios
     if [ -z "$python" ] || [ -z "$kserve_url" ]; then return 0; fi
-    for scenario in $("$python" tests/peers/kserve_faults.py --list); do
-        start_server "kserve-${scenario%%=*}" PREDICTOR=kserve KSERVE_ENDPOINT="$kserve_url" \
-            KSERVE_MODEL_NAME="${scenario#*=}" KSERVE_MAX_RETRIES=1 || continue
-        run_peer "kserve ${scenario%%=*}" "$python" tests/peers/kserve_faults.py "${scenario%%=*}" "$base"
-        stop_server "kserve-${scenario%%=*}"
-    done
+    scenarios=$("$python" tests/peers/kserve_real.py --list "$kserve_url")
+    while IFS=$'\t' read -r name settings <&3; do
+        # shellcheck disable=SC2086 # the settings are words
+        start_server "kserve-$name" PREDICTOR=kserve KSERVE_MAX_RETRIES=1 $settings || continue
+        run_peer "kserve $name" "$python" tests/peers/kserve_real.py "$name" "$base"
+        stop_server "kserve-$name"
+    done 3<<<"$scenarios"
 }
 
 say "1. what the tests need"
