@@ -74,7 +74,8 @@ async function checkCall(checks, session, base) {
     const progress = [];
     // The client checks structuredContent against the tool's output schema by itself, and throws when it does not fit.
     const result = await session.call(
-        { prompt: 'a lighthouse in a storm', width: 192, height: 256, num_inference_steps: 20, seed: 11 },
+        // Large enough to take longer than the shortest time between two notifications.
+        { prompt: 'a lighthouse in a storm', width: 1024, height: 1536, num_inference_steps: 120, seed: 11 },
         { onprogress: (note) => progress.push(note.progress) },
     );
     if (!checks.that(!result.isError, 'a call succeeds', result.content)) return;
@@ -92,7 +93,7 @@ async function checkCall(checks, session, base) {
     checks.equal(hash, metadata.sha256, "the url's bytes have the hash in the metadata");
     // PNG: signature, then IHDR with width and height (PNG, third edition, 11.2.1).
     checks.equal(bytes.subarray(1, 4).toString('latin1'), 'PNG', 'the bytes are a PNG');
-    checks.equal([bytes.readUInt32BE(16), bytes.readUInt32BE(20)], [192, 256], 'the image has the pixels asked for');
+    checks.equal([bytes.readUInt32BE(16), bytes.readUInt32BE(20)], [1024, 1536], 'the image has the pixels asked for');
     checks.equal(response.headers.get('content-type'), 'image/png', "Content-Type is the image's own");
 }
 

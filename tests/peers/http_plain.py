@@ -196,7 +196,8 @@ def check_mcp(checks: Checks, base: str) -> None:
         for path in ("/mcp", REST):
             answer = post_json(f"{base}{path}", {"prompt": "a fox"}, **headers)
             checks.that(answer.status in (400, 403, 421), f"{path} turns away {what}", (answer.status, answer.body))
-    answer = ask(f"{base}/mcp", "POST", body=b"{", headers={"content-type": "application/json"})
+    accepts = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    answer = ask(f"{base}/mcp", "POST", body=b"{", headers=accepts)
     told = (answer.json() or {}).get("error", {})
     checks.equal((answer.status, told.get("code")), (400, -32700), "malformed JSON on /mcp is a parse error")
 

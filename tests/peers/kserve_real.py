@@ -102,13 +102,14 @@ async def shape(checks: Checks, client: Client, base: str) -> None:
 
 
 async def strict(checks: Checks, client: Client, base: str) -> None:
-    """A model that refuses arguments it does not know: the error is the caller's to read."""
-    await fails(checks, client, base, "a strict fox", "guidance_scale")
+    """A model that refuses arguments it does not know: defaults are left out, what was asked for is told."""
+    await succeeds(checks, client, base, "a strict fox")
+    await fails(checks, client, base, "a strict fox", "negative_prompt", negative_prompt="blur")
 
 
 async def omitted(checks: Checks, client: Client, base: str) -> None:
     """The same model, with those arguments left out by configuration."""
-    await succeeds(checks, client, base)
+    await succeeds(checks, client, base, "a strict fox", negative_prompt="blur", guidance_scale=9)
 
 
 async def loading(checks: Checks, client: Client, base: str) -> None:

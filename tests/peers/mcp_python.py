@@ -76,7 +76,8 @@ async def check_call(checks: Checks, client: Client, base: str) -> None:
     async def note(now: float, _total: float | None, _message: str | None) -> None:
         progress.append(now)
 
-    arguments = {"prompt": "a red fox at dawn", "width": 256, "height": 128, "num_inference_steps": 20, "seed": 7}
+    # Large enough to take longer than the shortest time between two notifications.
+    arguments = {"prompt": "a red fox at dawn", "width": 1536, "height": 1024, "num_inference_steps": 120, "seed": 7}
     result = await client.call_tool("generate_image", arguments, progress_callback=note)
     if not checks.that(not result.is_error, "a call succeeds", text_of(result)):
         return
@@ -84,11 +85,11 @@ async def check_call(checks: Checks, client: Client, base: str) -> None:
     checks.that(all(a < b for a, b in zip(progress, progress[1:])), "progress only grows", progress)
     structured = result.structured_content or {}
     checks.equal(set(structured), {"url", "image_id", "metadata"}, "structuredContent has url, image_id, metadata")
-    check_stored(checks, structured, base, 256, 128)
+    check_stored(checks, structured, base, 1536, 1024)
     metadata = structured.get("metadata", {})
     checks.equal(
         (metadata.get("prompt"), metadata.get("seed"), metadata.get("num_inference_steps")),
-        ("a red fox at dawn", 7, 20),
+        ("a red fox at dawn", 7, 120),
         "the metadata repeats the request",
     )
     checks.equal([part.type for part in result.content], ["text", "image", "resource_link"], "text, preview, link")
