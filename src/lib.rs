@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod app;
+pub mod banner;
 pub mod cleaner;
 pub mod cli;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod images;
 pub mod mcp;
 pub mod metrics;
 pub mod predictor;
+pub mod problem;
 pub mod rescue;
 pub mod secret;
 pub mod serve;

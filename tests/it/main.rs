@@ -1,1 +1,3 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
+
+mod architecture;
