@@ -1,3 +1,11 @@
+//! What bytes are, told by their structure: nothing is decoded, nothing is allocated by a size that
+//! they claim, and each byte is looked at a fixed number of times.
+
+mod found;
+mod jpeg;
+mod png;
+mod webp;
+
 use super::Format;
 
 /// Width and height in pixels.
@@ -82,6 +90,53 @@ pub enum InspectError {
 /// # Errors
 /// Anything that is not a whole PNG, JPEG or WebP image within `limits`.
 pub fn inspect(bytes: &[u8], limits: Limits) -> Result<Inspected, InspectError> {
-    let _ = (bytes, limits);
-    Err(InspectError::Empty)
+    if bytes.is_empty() {
+        return Err(InspectError::Empty);
+    }
+    let Some(format) = Format::sniff(bytes) else {
+        return Err(InspectError::UnknownFormat { found: found::describe(bytes) });
+    };
+    let walked = match format {
+        Format::Png => png::walk(bytes),
+        Format::Jpeg => jpeg::walk(bytes),
+        Format::WebP => webp::walk(bytes),
+    };
+    let Walked { dimensions, length } = walked.map_err(|reason| InspectError::Broken { format, reason })?;
+    if dimensions.pixels() > limits.max_pixels {
+        let Dimensions { width, height } = dimensions;
+        return Err(InspectError::TooManyPixels { width, height, max_pixels: limits.max_pixels });
+    }
+    let max_bytes = limits.max_bytes;
+    match u64::try_from(length) {
+        Ok(length) if length <= max_bytes => {}
+        bytes => return Err(InspectError::TooManyBytes { bytes: bytes.unwrap_or(u64::MAX), max_bytes }),
+    }
+    Ok(Inspected { format, dimensions, length })
 }
+
+/// What a walk over a container finds.
+struct Walked {
+    dimensions: Dimensions,
+    /// Bytes up to the image's end.
+    length: usize,
+}
+
+/// A walk's outcome; the error is a [`InspectError::Broken`]'s reason.
+type Walk = Result<Walked, &'static str>;
+
+/// Splits `n` bytes off the front of `rest`.
+fn take<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (front, back) = rest.split_at_checked(n)?;
+    *rest = back;
+    Some(front)
+}
+
+/// Splits an array off the front of `rest`.
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (front, back) = rest.split_first_chunk()?;
+    *rest = back;
+    Some(*front)
+}
+
+#[cfg(test)]
+mod tests;
