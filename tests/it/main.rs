@@ -1,1 +1,6 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
+
+#[path = "../support/store_conformance.rs"]
+mod store_conformance;
+
+mod store;
