@@ -9,13 +9,13 @@ mod file;
 mod memory;
 mod observed;
 
-use std::{ops::Range, path::PathBuf, pin::Pin, time::SystemTime};
+use std::{ops::Range, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-pub use self::error::Error;
+pub use self::{error::Error, file::FileStore, memory::MemoryStore, observed::Observed};
 use crate::image::{ImageId, Metadata};
 
 /// Bytes of an image as they come from the backend, in chunks.
@@ -150,4 +150,22 @@ pub trait ImageStore: Send + Sync + 'static {
 
     /// Whether the backend can be written, read and deleted from, by doing so.
     async fn check(&self) -> Result<(), Error>;
+}
+
+/// Builds the configured backend, measured.
+///
+/// # Errors
+/// When the folder of a file backend can neither be used nor made; the message names it and says
+/// what to do.
+pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
+    let url = config.public_base_url.as_str();
+    Ok(match &config.backend {
+        Backend::File { path } => Arc::new(Observed::new(FileStore::open(path, url, config.sync)?)),
+        Backend::Memory { max_bytes } => Arc::new(Observed::new(MemoryStore::new(url, *max_bytes))),
+    })
+}
+
+/// The URL of an image below the public base URL.
+fn image_url(public_base_url: &str, metadata: &Metadata) -> String {
+    format!("{}/images/{}", public_base_url.trim_end_matches('/'), metadata.file_name())
 }

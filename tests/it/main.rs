@@ -1,3 +1,7 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
 
 mod architecture;
+#[path = "../support/store_conformance.rs"]
+mod store_conformance;
+
+mod store;
