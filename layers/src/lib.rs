@@ -10,20 +10,25 @@
 //! | [`body`], [`error`] | what all others are made of |
 //! | [`client_addr`], [`authority`] | who asks, and who may be asked |
 //! | [`request_id`] | telling requests apart |
-//! | [`rate_limit`], [`deadline`] | limits on how often and how long |
+//! | [`rate_limit`], [`deadline`], [`body_limit`] | how often, how long, how much |
+//! | [`http_metrics`] | what is counted |
 //! | [`rescue`] | causes to responses |
-//! | [`gate`] | for layers of one's own that let through or refuse |
+//! | [`gate`], [`observe`] | parts for layers of one's own: to let through or refuse, to watch a body |
 
 pub mod authority;
 pub mod body;
+pub mod body_limit;
 pub mod client_addr;
 pub mod deadline;
 pub mod error;
 pub mod gate;
+pub mod http_metrics;
+pub mod observe;
 pub mod rate_limit;
 pub mod request_id;
 pub mod rescue;
 
+mod method;
 mod random;
 #[cfg(test)]
 mod test_metrics;
@@ -33,3 +38,6 @@ pub use error::{
     BadHost, BodyStalled, BodyTooLarge, BoxError, Elapsed, HostRefused, OriginRefused, Panicked, RateLimited,
     find_cause,
 };
+
+/// Names the route of a request, out of a fixed set of a few names: a label of metrics and logs.
+pub type Classify = fn(&http::request::Parts) -> &'static str;
