@@ -1,7 +1,8 @@
 //! From causes to responses: the one place where an error becomes an answer.
 //!
 //! Errors of the service behind, those of `poll_ready` included, go to one function; outside of the layer the error is
-//! [`Infallible`]. An error in the middle of a response body comes too late for it: the head is already out.
+//! [`Infallible`], and the body is [`Body`], whatever it was inside. An error in the middle of a response body comes too
+//! late for it: the head is already out.
 //!
 //! ```
 //! use http::{Request, Response, StatusCode};
@@ -33,6 +34,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use tower::{Layer, Service};
@@ -124,10 +126,12 @@ impl<S: fmt::Debug, F> fmt::Debug for Rescue<S, F> {
     }
 }
 
-impl<S, F, B> Service<Request<B>> for Rescue<S, F>
+impl<S, F, B, ResB> Service<Request<B>> for Rescue<S, F>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<ResB>>,
     S::Error: Into<BoxError>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
     F: Fn(BoxError, &RescueContext) -> Response<Body> + Clone,
 {
     type Response = Response<Body>;
@@ -171,10 +175,12 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<Fut, F, E> Future for ResponseFuture<Fut, F>
+impl<Fut, F, ResB, E> Future for ResponseFuture<Fut, F>
 where
-    Fut: Future<Output = Result<Response<Body>, E>>,
+    Fut: Future<Output = Result<Response<ResB>, E>>,
     E: Into<BoxError>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
     F: Fn(BoxError, &RescueContext) -> Response<Body>,
 {
     type Output = Result<Response<Body>, Infallible>;
@@ -183,7 +189,7 @@ where
         let this = self.project();
         let error = match this.state.project() {
             StateProjected::Called { inner } => match ready!(inner.poll(cx)) {
-                Ok(response) => return Poll::Ready(Ok(response)),
+                Ok(response) => return Poll::Ready(Ok(response.map(Body::new))),
                 Err(error) => error.into(),
             },
             StateProjected::NotReady { error } => match error.take() {

@@ -31,7 +31,7 @@ fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Resu
         return Err(BadHost::Several);
     }
     let host = host.map(|value| value.to_str().map_err(|_| BadHost::Invalid)).transpose()?;
-    let target = uri.authority().map(|authority| authority.as_str());
+    let target = uri.authority().map(http::uri::Authority::as_str);
     match (host, target) {
         (None, None) => Err(BadHost::Missing),
         // HTTP/1.1 wants a Host even beside an absolute target (RFC 9112, section 3.2).
