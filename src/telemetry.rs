@@ -93,16 +93,21 @@ where
     }
 }
 
-/// What passes at a level or with directives; libraries stay at WARN unless a directive names them.
+/// What passes at a level or with directives. Directives without a plain level leave the rest at
+/// INFO; libraries stay at WARN unless a directive names them.
 ///
 /// # Errors
 /// What is wrong, in words.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
     check_level(level)?;
     let directives = normalised(level);
-    let noisy = directives.split(',').any(|directive| matches!(directive, "info" | "debug" | "trace"));
-    let quiet = if noisy { QUIET.map(|target| format!("{target}=warn,")).concat() } else { String::new() };
-    EnvFilter::builder().parse(format!("{quiet}{directives}")).map_err(|error| error.to_string())
+    let plain = directives.split(',').rfind(|directive| level_named(directive).is_some());
+    let quiet = match plain {
+        Some("off" | "error") => String::new(),
+        _ => QUIET.map(|target| format!("{target}=warn,")).concat(),
+    };
+    let rest = if plain.is_none() { "info," } else { "" };
+    EnvFilter::builder().parse(format!("{rest}{quiet}{directives}")).map_err(|error| error.to_string())
 }
 
 /// Whether a level or directives would be taken.
@@ -110,17 +115,20 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
 /// # Errors
 /// What is wrong, in words.
 pub fn check_level(level: &str) -> Result<(), String> {
+    let directives = normalised(level);
+    if directives.is_empty() {
+        return Err("it names no level".to_owned());
+    }
     // A bare word is a target to `EnvFilter`: a misspelt level would silence everything else.
-    if !level.contains(['[', '{']) {
-        for directive in level.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-            let word = directive.rsplit_once('=').map_or(directive, |(_, level)| level.trim());
+    if !has_spans(level) {
+        for directive in directives.split(',') {
+            let word = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
             if level_named(word).is_none() {
                 return Err(format!("`{}` is not a level", word.escape_debug()));
             }
         }
     }
-    let parsed = EnvFilter::builder().parse(normalised(level));
-    parsed.map(drop).map_err(|error| error.to_string())
+    EnvFilter::builder().parse(directives).map(drop).map_err(|error| error.to_string())
 }
 
 fn level_named(word: &str) -> Option<&'static str> {
@@ -129,22 +137,31 @@ fn level_named(word: &str) -> Option<&'static str> {
 
 /// Directives as `EnvFilter` knows them: no spaces, levels by their own names.
 fn normalised(level: &str) -> String {
-    if level.contains(['[', '{']) {
-        return level.to_owned();
+    if has_spans(level) {
+        return level.trim().to_owned();
     }
     let directives = level.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let directives = directives.map(|directive| match directive.rsplit_once('=') {
         Some((target, word)) => {
-            format!("{}={}", target.trim(), level_named(word.trim()).unwrap_or(word))
+            let word = word.trim();
+            format!("{}={}", target.trim(), level_named(word).unwrap_or(word))
         }
         None => level_named(directive).unwrap_or(directive).to_owned(),
     });
     directives.collect::<Vec<_>>().join(",")
 }
 
+/// Whether directives name spans and their fields, whose syntax is left to `EnvFilter`.
+fn has_spans(level: &str) -> bool {
+    level.contains(['[', '{'])
+}
+
 /// A panic is one line of the log, with its place, and a backtrace where `RUST_BACKTRACE` asks for one.
 fn log_panic(info: &panic::PanicHookInfo<'_>) {
-    let message = info.payload_as_str().unwrap_or("a panic without a text");
+    let payload = info.payload();
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("a panic without a text");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     let backtrace = Backtrace::capture();

@@ -17,7 +17,7 @@ const DEFAULT_MODEL_NAME: &str = "stable-diffusion";
 
 /// Takes a base, or a URL that ends in `/v1/models/NAME` or `/v1/models/NAME:predict`.
 pub(super) fn endpoint(endpoint: &str, explicit_model_name: Option<&str>) -> Result<Endpoint, String> {
-    let url = Url::parse(endpoint).map_err(|error| error.to_string())?;
+    let url = super::syntax::web_url(endpoint).map_err(Option::unwrap_or_default)?;
     let path = url.path().trim_end_matches('/');
     let (base, named) = match path.split_once("/v1/models") {
         Some((base, rest)) => {

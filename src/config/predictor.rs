@@ -10,7 +10,7 @@ use http::HeaderValue;
 
 use super::{
     Default, Kind,
-    endpoint::endpoint,
+    endpoint::{Endpoint, endpoint},
     reader::{Reader, Refused},
     syntax,
     variable::{one_line, variables},
@@ -102,6 +102,7 @@ pub(super) fn read(reader: &mut Reader, max_image_bytes: u64) -> (Config, Durati
         "embedded" if reader.is_given(&KSERVE_ENDPOINT) => {
             reader.warn("KSERVE_ENDPOINT is set but not used, because PREDICTOR is embedded");
         }
+        "embedded" if !reader.is_given(&PREDICTOR) => warn_of_lost_endpoint(reader),
         _ => {}
     }
     let config = match parts.filter(|_| chosen == "kserve") {
@@ -111,7 +112,24 @@ pub(super) fn read(reader: &mut Reader, max_image_bytes: u64) -> (Config, Durati
     (config, timeout)
 }
 
-fn assemble(at: super::endpoint::Endpoint, kserve: Kserve, max_image_bytes: u64) -> KserveV1Config {
+/// Who says how to reach a predictor, but not where it is, may not want the embedded one.
+fn warn_of_lost_endpoint(reader: &mut Reader) {
+    let telling = [
+        &KSERVE_BEARER_TOKEN,
+        &KSERVE_BEARER_TOKEN_FILE,
+        &KSERVE_HEADERS,
+        &KSERVE_HOST_HEADER,
+        &KSERVE_CA_FILE,
+    ];
+    if let Some(given) = telling.into_iter().find(|variable| reader.is_given(variable)) {
+        reader.warn(format!(
+            "{} is set but not used: without KSERVE_ENDPOINT, the embedded predictor draws",
+            given.name
+        ));
+    }
+}
+
+fn assemble(at: Endpoint, kserve: Kserve, max_image_bytes: u64) -> KserveV1Config {
     KserveV1Config {
         predict_url: at.predict_url,
         model_url: at.model_url,
@@ -130,12 +148,11 @@ fn assemble(at: super::endpoint::Endpoint, kserve: Kserve, max_image_bytes: u64)
 }
 
 /// The endpoint's URLs, if it is given and right.
-fn located(reader: &mut Reader) -> Option<super::endpoint::Endpoint> {
+fn located(reader: &mut Reader) -> Option<Endpoint> {
     let name = reader.take(&KSERVE_MODEL_NAME, model_name);
     let explicit = name.filter(|_| reader.is_given(&KSERVE_MODEL_NAME));
     let located = reader.take(&KSERVE_ENDPOINT, |text| {
-        syntax::web_url(text)?;
-        endpoint(text, explicit.as_deref()).map_err(Some)
+        endpoint(text, explicit.as_deref()).map_err(|reason| Some(reason.to_string()))
     })?;
     if !reader.is_given(&KSERVE_MODEL_NAME) {
         reader.derived(&KSERVE_MODEL_NAME, &located.model_name);

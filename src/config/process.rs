@@ -10,7 +10,8 @@ variables! {
     LOG_LEVEL: Kind::Text("TRACE, DEBUG, INFO, WARN, ERROR, OFF, or tracing directives such as \
                            `info,mcp_image_server=debug`"),
         Default::Value("INFO"),
-        "What is logged. The HTTP and MCP libraries are kept at WARN unless a directive names them.";
+        "What is logged. Directives without a plain level leave the rest at INFO; the HTTP and MCP libraries \
+         are kept at WARN unless a directive names them.";
     LOG_FORMAT: Kind::Choice(&["json", "pretty"]),
         Default::Derived("`pretty` on a terminal, else `json`"),
         "The form of log lines, which go to standard error: one JSON object each, or for people.";

@@ -10,7 +10,12 @@ use tracing::{
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    fmt::MakeWriter,
+    layer::Context,
+    registry::{LookupSpan, Scope},
+};
 
 /// Fields of spans that stand at the top level of a line.
 const LIFTED: [&str; 3] = ["request_id", "image_id", "trace_id"];
@@ -117,7 +122,7 @@ impl Spans {
     /// From the outermost span inwards; the inner value of a name wins.
     fn around<S: Subscriber + for<'a> LookupSpan<'a>>(event: &Event<'_>, context: &Context<'_, S>) -> Self {
         let mut spans = Self { lifted: Vec::new(), rest: None };
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
             let rest = spans.rest.get_or_insert_default();
             if let Some(Fields(fields)) = span.extensions().get::<Fields>() {
                 for (name, value) in fields {

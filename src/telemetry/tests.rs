@@ -155,6 +155,8 @@ fn filter_keeps_libraries_quiet_unless_they_are_named() {
     assert_eq!(logged(Format::Json, "error", log).len(), 0);
     assert_eq!(logged(Format::Json, "off", log).len(), 0);
     assert_eq!(logged(Format::Json, "warn, mcp_image_server=debug", log).len(), 2);
+    assert_eq!(logged(Format::Json, "storage=debug", log).len(), 1);
+    assert_eq!(logged(Format::Json, "mcp_image_server=debug", log).len(), 2);
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn level_is_a_level_or_directives() {
     ] {
         assert_eq!(check_level(level), Ok(()), "{level}");
     }
-    for level in ["INFOO", "verbose", "info,h2=loud", "info,h2", "5", "=info=", "a[b"] {
+    for level in ["", " , ", "INFOO", "verbose", "info,h2=loud", "info,h2", "5", "=info=", "a[b"] {
         assert!(check_level(level).is_err(), "{level}");
     }
 }
