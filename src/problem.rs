@@ -3,6 +3,8 @@
 //! The `type` is a URI reference, `/problems/<slug>`: the same at every path of a server, and as
 //! stable as an API. It names the kind of problem; nothing has to be served there.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use layers::Body;
 use serde::Serialize;
@@ -40,10 +42,24 @@ impl Problem {
         Self { status, slug, title, detail: None, extensions: Map::new(), headers: HeaderMap::new() }
     }
 
+    /// Nothing is at the path that was asked for.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found").detail("there is nothing at this path")
+    }
+
+    /// The path is there, but not for this method; `allow` lists those it is there for.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")
+            .detail(format_args!("allowed here: {allow}"))
+            .header(header::ALLOW, HeaderValue::from_static(allow))
+    }
+
     /// What happened this time, and what to change.
     #[must_use]
-    pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+    pub fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string());
         self
     }
 
@@ -51,13 +67,13 @@ impl Problem {
     /// `field`, `value` and what is `allowed`.
     #[must_use]
     pub fn field_errors<E: Serialize>(self, errors: &[E]) -> Self {
-        self.extension("errors", errors)
+        self.with("errors", errors)
     }
 
     /// An extension member (section 3.2). A value that JSON cannot hold becomes `null`; the
     /// members of every problem (`type`, `title`, `status`, `detail`) are not replaced.
     #[must_use]
-    pub fn extension(mut self, name: &str, value: impl Serialize) -> Self {
+    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
         self.extensions.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
         self
     }
@@ -73,6 +89,15 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Title and detail on one line, for protocols with a place for one message.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.title),
+            None => self.title.to_owned(),
+        }
     }
 
     /// The JSON form.
@@ -116,7 +141,7 @@ mod tests {
         let response = Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query")
             .detail("one value is not allowed")
             .field_errors(&[json!({"field": "limit", "value": "0", "allowed": "1 to 1000"})])
-            .extension("title", "not this one")
+            .with("title", "not this one")
             .header(header::RETRY_AFTER, 5_u16)
             .into_response();
         assert_eq!(response.status(), 400);
@@ -142,5 +167,13 @@ mod tests {
     fn problem_without_detail_has_no_such_member() {
         let json = Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found").to_json();
         assert_eq!(json, json!({"type": "/problems/not-found", "title": "Not found", "status": 404}));
+    }
+
+    #[test]
+    fn problem_in_one_line_has_title_and_detail() {
+        let problem = Problem::method_not_allowed("GET, HEAD");
+        assert_eq!(problem.summary(), "Method not allowed: allowed here: GET, HEAD");
+        assert_eq!(problem.into_response().headers()[header::ALLOW], "GET, HEAD");
+        assert_eq!(Problem::new(StatusCode::GONE, "gone", "Gone").summary(), "Gone");
     }
 }

@@ -40,15 +40,11 @@ impl Error {
     /// What the client reads. It hears nothing of a store's own words; the log does.
     pub(super) fn into_problem(self) -> Problem {
         match self {
-            Self::NotFound => Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found")
+            Self::NotFound => Problem::not_found()
                 .detail("there is no such image: it never was, it was deleted, or its time is over"),
             Self::Forbidden => Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden")
                 .detail("listing and deleting images is not open to this client; see IMAGE_LISTING"),
-            Self::MethodNotAllowed { allow } => {
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed")
-                    .detail(format!("allowed here: {allow}"))
-                    .header(header::ALLOW, HeaderValue::from_static(allow))
-            }
+            Self::MethodNotAllowed { allow } => Problem::method_not_allowed(allow),
             Self::PreconditionFailed => {
                 Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed")
                     .detail("the image is not the one that the request's conditions describe")
@@ -59,7 +55,7 @@ impl Error {
                     "range-not-satisfiable",
                     "Range not satisfiable",
                 )
-                .detail(format!("the image has {length} bytes"))
+                .detail(format_args!("the image has {length} bytes"))
                 .header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
                 match HeaderValue::try_from(format!("bytes */{length}")) {
                     Ok(range) => problem.header(header::CONTENT_RANGE, range),
@@ -68,7 +64,7 @@ impl Error {
             }
             Self::InvalidQuery(invalid) => {
                 Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query")
-                    .detail(invalid.to_string())
+                    .detail(&invalid)
                     .field_errors(&invalid.0)
             }
             Self::Storage(error) => storage_problem(&error),
