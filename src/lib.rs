@@ -14,7 +14,7 @@
 //! | [`storage`], [`cleaner`] | where images live, and how they go |
 //! | [`images`] | delivery over HTTP |
 //! | [`image`] | what an image is; pure |
-//! | [`rescue`], [`health`] | what went wrong, and how it stands |
+//! | [`rescue`], [`problem`], [`health`] | what went wrong, and how it stands |
 
 pub mod api;
 pub mod app;

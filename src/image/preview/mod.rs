@@ -13,7 +13,8 @@ use super::{Dimensions, Format, Inspected};
 
 /// JPEG qualities, tried in this order until the preview is small enough.
 const QUALITIES: [u8; 7] = [85, 75, 65, 50, 35, 20, 10];
-/// What a decoder may allocate besides twice the pixels.
+/// What a decoder may allocate: this much a pixel, and some.
+const DECODER_BYTES_PER_PIXEL: u64 = 16;
 const DECODER_SLACK_BYTES: u64 = 8 << 20;
 const WHITE: u16 = 255;
 
@@ -70,8 +71,8 @@ pub enum PreviewError {
 /// An image that is that small already is returned as it is. Transparent parts become white.
 ///
 /// `inspected` is what [`inspect`](super::inspect) found in the same `bytes`. The image is decoded
-/// in any case, so success also tells that it can be. Synchronous work of some 10 ms a megapixel:
-/// call it where blocking is allowed. Takes up to 22 bytes of memory a pixel.
+/// in any case, so success also tells that it can be. Synchronous work on the processor, with about
+/// 16 bytes of memory a pixel at most: call it where blocking is allowed.
 ///
 /// # Errors
 /// The image cannot be decoded; or `max_bytes` is less than a JPEG's tables need (1 kB suffices).
@@ -102,7 +103,8 @@ fn decode(bytes: &[u8], inspected: Inspected) -> Result<(DynamicImage, Orientati
     let mut limits = ::image::Limits::no_limits();
     limits.max_image_width = Some(dimensions.width);
     limits.max_image_height = Some(dimensions.height);
-    limits.max_alloc = Some(dimensions.pixels().saturating_mul(16).saturating_add(DECODER_SLACK_BYTES));
+    limits.max_alloc =
+        Some(dimensions.pixels().saturating_mul(DECODER_BYTES_PER_PIXEL).saturating_add(DECODER_SLACK_BYTES));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
