@@ -7,6 +7,7 @@ use crate::store_conformance::{Store, conforms};
 
 mod folder;
 mod mounts;
+mod syscalls;
 
 const BASE_URL: &str = "http://images.example";
 
