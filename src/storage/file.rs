@@ -71,9 +71,10 @@ impl FileStore {
     /// When the folder can neither be used nor made; the message names it and says what to do.
     pub fn open(path: &Path, public_base_url: &str, sync: bool) -> Result<Self, Error> {
         let path = std::path::absolute(path).map_err(|error| failed("use the folder", path, error))?;
+        let new = !path.exists();
         let opened = make_base(&path).and_then(|()| Folder::open(&path)).and_then(|_| {
             // The folder's own name: on disk before the first image is acknowledged.
-            path.parent().filter(|_| sync).map_or(Ok(()), |parent| Folder::open(parent)?.sync())
+            path.parent().filter(|_| sync && new).map_or(Ok(()), |parent| Folder::open(parent)?.sync())
         });
         opened.map_err(|source| {
             const HINT: &str = ": make it, writable for this user, or set STORAGE_PATH to another folder";

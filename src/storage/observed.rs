@@ -198,3 +198,6 @@ fn outcome(error: &Error) -> &'static str {
         Error::Corrupt { .. } => "corrupt",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,5 @@
 //! The stores: all of them by the conformance suite, the file store by what only folders do.
 
-use std::{sync::Arc, time::SystemTime};
-
 use mcp_image_server::storage::{self, Backend, Config};
 use tempfile::TempDir;
 
@@ -9,6 +7,7 @@ use crate::store_conformance::{Store, conforms};
 
 mod folder;
 mod mounts;
+mod syscalls;
 
 const BASE_URL: &str = "http://images.example";
 

@@ -3,6 +3,8 @@
 //! The contracts know nothing of how a store keeps things. Time is made, not waited for: ids are
 //! made with a creation time, and images with an expiry.
 
+#![expect(clippy::unwrap_used, reason = "a contract fails by panicking")]
+
 use std::{
     collections::HashSet,
     ops::Range,
@@ -77,8 +79,11 @@ pub(crate) fn image(length: usize, age: Duration, life: Duration) -> NewImage {
     let created = SystemTime::now() - age;
     let image_id = ImageId::at(created);
     let seed = image_id.to_string();
-    let bytes: Bytes =
-        seed.bytes().cycle().take(length).zip(0_u64..).map(|(b, i)| b ^ (i / 36) as u8).collect();
+    let mut bytes: Vec<u8> = seed.bytes().cycle().take(length).collect();
+    for (block, number) in bytes.chunks_mut(4096).zip((0..=u8::MAX).cycle()) {
+        block[0] ^= number;
+    }
+    let bytes = Bytes::from(bytes);
     let metadata = Metadata {
         image_id,
         format: Format::Png,
