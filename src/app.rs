@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     generate::Generator,
     health::Health,
-    metrics::Metrics,
+    metrics::Exporter,
     predictor::{self, Predictor},
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
@@ -26,7 +26,7 @@ pub struct App {
     metrics_stack: Stack,
     health: Health,
     cleaner: CleanerHandle,
-    prober: JoinHandle<()>,
+    background: [JoinHandle<()>; 2],
     banner: String,
 }
 
@@ -57,20 +57,22 @@ impl App {
     ///
     /// # Errors
     /// The first part that cannot be built.
-    pub async fn build(config: Config, metrics: Metrics) -> Result<Self, Error> {
+    pub async fn build(mut config: Config, metrics: Exporter) -> Result<Self, Error> {
         let server = Server::bind(config.serve.clone()).await?;
+        name_the_port(&mut config, server.local_addr().port());
         let store = open_store(&config.storage)?;
         let predictor = predictor(&config.predictor)?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
         let health = Health::new(generator.clone(), store.clone());
 
+        let upkeep = tokio::spawn(metrics.clone().upkeep());
         let rooms = Rooms { generator, store: store.clone(), health: health.clone(), metrics };
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
-        let metrics_stack = Stack::operations(&rooms, &config.stack)?;
+        let metrics_stack = Stack::operations(&rooms, &config.stack);
 
         let cleaner = Cleaner::new(store, config.cleaner.clone()).start();
-        let prober = tokio::spawn(health.clone().watch());
+        let background = [tokio::spawn(health.clone().watch()), upkeep];
         let banner = Banner {
             base_url: &config.public_base_url,
             metrics_url: server.metrics_addr().map(|addr| format!("http://localhost:{}", addr.port())),
@@ -79,7 +81,7 @@ impl App {
         }
         .text();
         warn_of_openness(&server, &config.stack);
-        Ok(Self { server, stack, metrics_stack, health, cleaner, prober, banner })
+        Ok(Self { server, stack, metrics_stack, health, cleaner, background, banner })
     }
 
     /// What a person who starts the server reads.
@@ -99,7 +101,7 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = Duration>) -> bool {
         info!(addr = %self.server.local_addr(), version = env!("CARGO_PKG_VERSION"), "serving");
         let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
-        self.prober.abort();
+        self.background.iter().for_each(JoinHandle::abort);
         self.cleaner.stop().await;
         drained
     }
@@ -127,6 +129,16 @@ fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
                 .map_err(|error| Error::Predictor(error.into()))?;
             Ok(Arc::new(predictor))
         }
+    }
+}
+
+/// With `PORT=0` the system chose the port: URLs must name that one.
+fn name_the_port(config: &mut Config, port: u16) {
+    if config.serve.port == 0
+        && let Some(base) = config.public_base_url.strip_suffix(":0")
+    {
+        config.public_base_url = format!("{base}:{port}");
+        config.storage.public_base_url.clone_from(&config.public_base_url);
     }
 }
 

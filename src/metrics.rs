@@ -4,12 +4,19 @@
 //! that records them.
 
 use std::{
+    convert::Infallible,
+    future::{Ready, ready},
     sync::{Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
+use http::{HeaderValue, Method, Request, Response, header};
+use layers::Body;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::problem::Problem;
 
 /// This server's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -92,6 +99,7 @@ pub const METRICS: &[Described] = &[
     counter("mcp_image_cleaner_runs_total", None, "Cleaning cycles, by outcome"),
     counter("mcp_image_cleaner_removed_images_total", None, "Expired images removed"),
     counter("mcp_image_cleaner_removed_bytes_total", Some(Unit::Bytes), "Bytes of expired images removed"),
+    counter("mcp_image_cleaner_failed_images_total", None, "Images that were due but could not be removed"),
     counter("mcp_image_cleaner_swept_total", None, "Leftovers of interrupted saves and deletes swept"),
     duration("mcp_image_cleaner_duration_seconds", "Cleaning cycles"),
     level(
@@ -148,6 +156,7 @@ pub fn install() -> Result<Exporter, BuildError> {
     let handle = builder()?.install_recorder()?;
     let exporter = Exporter { handle, process: metrics_process::Collector::default() };
     describe_all();
+    layers::http_metrics::describe();
     exporter.process.describe();
     gauge!("mcp_image_build_info", "version" => VERSION, "commit" => COMMIT.unwrap_or("unknown")).set(1.0);
     *installed = Some(exporter.clone());
@@ -184,6 +193,28 @@ impl Exporter {
             interval.tick().await;
             self.handle.run_upkeep();
         }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for Exporter {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Answers a scrape.
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return ready(Ok(Problem::method_not_allowed("GET, HEAD").into_response()));
+        }
+        let mut response = Response::new(Body::full(self.render()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        ready(Ok(response))
     }
 }
 

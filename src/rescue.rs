@@ -25,7 +25,8 @@ use crate::{
 
 /// Turns a failure of the stack into the response that the client gets.
 #[must_use]
-pub fn respond(error: &BoxError, context: &RescueContext) -> Response<Body> {
+pub fn respond(error: BoxError, context: &RescueContext) -> Response<Body> {
+    let error = &error;
     let problem = problem(error);
     log(error, &problem);
     let mut response = if context.path() == stack::MCP_PATH {

@@ -17,17 +17,17 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use layers::{
-    Body, BoxError, authority::AllowedAuthorities, authority::AuthorityLayer,
-    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddrLayer,
+    Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
+    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr, client_addr::ClientAddrLayer,
     client_addr::TrustedProxies, deadline::DeadlineLayer, http_metrics::HttpMetricsLayer,
     panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer, request_id::RequestIdLayer,
     rescue::RescueLayer, trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
-    util::{BoxCloneSyncService, Oneshot, option_layer},
+    util::{BoxCloneSyncService, option_layer},
 };
 
 use self::dispatch::{Dispatch, Route, Routes, route_name};
@@ -37,7 +37,7 @@ use crate::{
     health::Health,
     images::Images,
     mcp,
-    metrics::Metrics,
+    metrics::Exporter,
     rescue,
     storage::ImageStore,
 };
@@ -96,7 +96,7 @@ pub enum Listing {
 /// A configured value that the stack cannot be built with.
 #[derive(Debug, thiserror::Error)]
 #[error("ALLOWED_HOSTS or ALLOWED_ORIGINS: {0}")]
-pub struct Error(#[from] layers::authority::InvalidEntry);
+pub struct Error(#[from] layers::authority::InvalidEntries);
 
 /// What the stack dispatches to.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ pub struct Rooms {
     /// How the server stands.
     pub health: Health,
     /// What it counts.
-    pub metrics: Metrics,
+    pub metrics: Exporter,
 }
 
 /// The whole server as one service: every request is answered, none fails.
@@ -163,21 +163,31 @@ impl Stack {
 /// What every request passes, whatever its path.
 fn edge(routes: Routes, config: &Config) -> Inner {
     let service = ServiceBuilder::new()
+        .layer(IntoBodyLayer)
         // Who asks: the peer, or whom a trusted proxy names. Everything below keys on it.
         .layer(ClientAddrLayer::new(TrustedProxies::new(config.trusted_proxies.clone())))
         // A name for the request, in the answer too: what a user quotes and an operator greps.
-        .layer(RequestIdLayer::new())
+        .layer(RequestIdLayer)
         // The span that log lines hang on; one line when the response's body ends.
-        .layer(TraceLayer::new(route_name))
+        .layer(TraceLayer::new(route_name).with_quiet(&["health", "metrics"]))
         // Counts what the client saw, rescued failures included, until the body ends.
         .layer(HttpMetricsLayer::new(route_name))
         // Above this line nothing fails any more: causes become responses.
         .layer(RescueLayer::new(rescue::respond))
+        .layer(IntoBodyLayer)
         // A panic is one request's failure, not the connection's.
-        .layer(CatchPanicLayer::new())
-        .service(Dispatch::new(routes))
-        .map_response(|response: Response<_>| response.map(Body::new));
+        .layer(CatchPanicLayer)
+        .service(Dispatch::new(routes));
     BoxCloneSyncService::new(service)
+}
+
+/// Who may list and delete, until there are credentials.
+fn access(listing: Listing) -> impl Fn(&Parts) -> bool + Send + Sync + 'static {
+    move |request| match listing {
+        Listing::Auto => request.extensions.get().is_some_and(ClientAddr::is_loopback),
+        Listing::On => true,
+        Listing::Off => false,
+    }
 }
 
 /// `/mcp` and REST: what may cost GPU time.
@@ -204,6 +214,7 @@ where
         .layer(BodyIdleTimeoutLayer::new(BODY_IDLE))
         // Nor is it ever larger than this.
         .layer(BodyLimitLayer::new(config.max_request_bytes))
+        .layer(IntoBodyLayer)
         .service(inner);
     boxed(service)
 }
@@ -224,6 +235,7 @@ fn image_chain(
         .layer(DeadlineLayer::new(config.request_timeout))
         // No request here has a body worth reading.
         .layer(BodyLimitLayer::new(0))
+        .layer(IntoBodyLayer)
         .service(inner);
     boxed(service)
 }
@@ -238,6 +250,7 @@ where
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(config.request_timeout.min(OPERATION_TIMEOUT)))
         .layer(BodyLimitLayer::new(0))
+        .layer(IntoBodyLayer)
         .service(inner);
     boxed(service)
 }

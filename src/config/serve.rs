@@ -18,7 +18,11 @@ variables! {
         "Connections open at once; further ones wait in the kernel's queue.";
     HEAD_TIMEOUT: Kind::Seconds { min: 0.1, max: 3600.0 },
         Default::Value("10"),
-        "From accept to a whole request head; also between requests of an HTTP/1 connection.";
+        "From accept to a whole request head, and from a later head's first byte to its last.";
+    IDLE_TIMEOUT: Kind::Seconds { min: 0.1, max: 3600.0 },
+        Default::Value("75"),
+        "A connection without a request is closed after this long. Keep it above the idle timeout of a \
+         proxy in front.";
     WRITE_TIMEOUT: Kind::Seconds { min: 0.1, max: 3600.0 },
         Default::Value("30"),
         "A client that takes no byte of a response for this long is cut off.";
@@ -39,6 +43,7 @@ pub(super) fn read(reader: &mut Reader) -> serve::Config {
         metrics_port: reader.integer(&METRICS_PORT),
         max_connections: reader.integer(&MAX_CONNECTIONS).unwrap_or_default(),
         head_timeout: reader.seconds(&HEAD_TIMEOUT).unwrap_or_default(),
+        idle_timeout: reader.seconds(&IDLE_TIMEOUT).unwrap_or_default(),
         write_timeout: reader.seconds(&WRITE_TIMEOUT).unwrap_or_default(),
         shutdown_delay: reader.seconds(&SHUTDOWN_DELAY).unwrap_or_default(),
         shutdown_grace: reader.seconds(&SHUTDOWN_GRACE).unwrap_or_default(),

@@ -2,16 +2,16 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use layers::client_addr::ClientKey;
 use tokio::sync::oneshot;
 
 use crate::predictor::{Progress, ProgressSender};
 
 /// Whom a generation is for: the key of fairness. `None` is one client too.
-pub type Client = Option<IpAddr>;
+pub type Client = Option<ClientKey>;
 
 /// The queue in front of a predictor.
 ///
@@ -194,8 +194,9 @@ mod tests {
     use super::*;
     use crate::predictor::progress_channel;
 
-    const ALICE: Client = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
-    const BOB: Client = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
+    fn client(last_byte: u8) -> Client {
+        Some(std::net::IpAddr::from([10, 0, 0, last_byte]).into())
+    }
 
     fn now<F: Future>(future: F) -> Option<F::Output> {
         future.now_or_never()
@@ -203,23 +204,25 @@ mod tests {
 
     #[test]
     fn queue_full_refuses_at_once() {
+        let (alice, bob) = (client(1), client(2));
         let admission = Admission::new(1, 1);
         let (progress, _) = progress_channel();
-        let _running = now(admission.enter(ALICE, &progress)).expect("ready").expect("a place");
-        let mut waiting = pin!(admission.enter(ALICE, &progress));
+        let _running = now(admission.enter(alice, &progress)).expect("ready").expect("a place");
+        let mut waiting = pin!(admission.enter(alice, &progress));
         assert!(waiting.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
-        assert_eq!(now(admission.enter(BOB, &progress)).expect("ready").err(), Some(Full { waiting: 1 }));
+        assert_eq!(now(admission.enter(bob, &progress)).expect("ready").err(), Some(Full { waiting: 1 }));
     }
 
     #[test]
     fn places_go_to_the_client_served_longest_ago() {
+        let (alice, bob_s) = (client(1), client(2));
         let admission = Admission::new(1, 8);
         let mut context = Context::from_waker(std::task::Waker::noop());
         let (progress, _) = progress_channel();
-        let running = now(admission.enter(ALICE, &progress)).expect("ready").expect("a place");
-        let mut alice_1 = pin!(admission.enter(ALICE, &progress));
-        let mut alice_2 = pin!(admission.enter(ALICE, &progress));
-        let mut bob = pin!(admission.enter(BOB, &progress));
+        let running = now(admission.enter(alice, &progress)).expect("ready").expect("a place");
+        let mut alice_1 = pin!(admission.enter(alice, &progress));
+        let mut alice_2 = pin!(admission.enter(alice, &progress));
+        let mut bob = pin!(admission.enter(bob_s, &progress));
         assert!(alice_1.as_mut().poll(&mut context).is_pending());
         assert!(alice_2.as_mut().poll(&mut context).is_pending());
         assert!(bob.as_mut().poll(&mut context).is_pending());
@@ -234,14 +237,15 @@ mod tests {
 
     #[test]
     fn waiter_that_leaves_frees_its_place_and_moves_the_others_up() {
+        let alice = client(1);
         let admission = Admission::new(1, 8);
         let mut context = Context::from_waker(std::task::Waker::noop());
         let (progress, _) = progress_channel();
         let (last_progress, position) = progress_channel();
-        let running = now(admission.enter(ALICE, &progress)).expect("ready").expect("a place");
-        let mut last = pin!(admission.enter(ALICE, &last_progress));
+        let running = now(admission.enter(alice, &progress)).expect("ready").expect("a place");
+        let mut last = pin!(admission.enter(alice, &last_progress));
         {
-            let mut leaver = pin!(admission.enter(ALICE, &progress));
+            let mut leaver = pin!(admission.enter(alice, &progress));
             assert!(leaver.as_mut().poll(&mut context).is_pending());
             assert!(last.as_mut().poll(&mut context).is_pending());
             assert_eq!(*position.borrow(), Progress::Queued { ahead: 1 });

@@ -169,7 +169,7 @@ impl Generator {
                 seed: prediction.seed.or(request.seed),
                 model: prediction.model.clone().unwrap_or(description.model),
                 predictor: description.protocol.to_owned(),
-                generation_seconds: elapsed.as_secs_f64(),
+                generation_seconds: seconds(elapsed),
             },
         }
     }
@@ -204,6 +204,11 @@ fn examine_now(bytes: Bytes, limits: Limits) -> Result<Examined, Error> {
         hex
     });
     Ok(Examined { bytes, inspected, sha256 })
+}
+
+/// Seconds, to the millisecond: finer is noise.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

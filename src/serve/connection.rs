@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -19,7 +19,7 @@ use hyper_util::{
 use layers::{Body, BoxError, client_addr::PeerAddr};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::{Service, ServiceExt, util::Oneshot};
+use tower::{ServiceExt, util::Oneshot};
 
 use super::{
     Config,

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use layers::{Body, BoxError};
 use pin_project_lite::pin_project;
 use tower::{
@@ -57,8 +57,8 @@ impl Target {
 }
 
 /// The route's name for metrics and spans.
-pub(super) fn route_name<B>(request: &Request<B>) -> &'static str {
-    match Target::of(request.uri().path()) {
+pub(super) fn route_name(request: &Parts) -> &'static str {
+    match Target::of(request.uri.path()) {
         Target::Mcp => "mcp",
         Target::Api => "api",
         Target::Images => "images",

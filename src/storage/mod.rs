@@ -47,6 +47,27 @@ pub enum Backend {
     },
 }
 
+impl Backend {
+    /// `file` or `memory`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Memory { .. } => "memory",
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    /// For a person: the backend and where it is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { path } => write!(f, "file, {}", path.display()),
+            Self::Memory { max_bytes } => write!(f, "memory, up to {max_bytes} bytes, gone when the server ends"),
+        }
+    }
+}
+
 /// An image to be saved; `metadata` describes exactly these `bytes`.
 #[derive(Debug, Clone)]
 pub struct NewImage {
