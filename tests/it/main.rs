@@ -1,1 +1,5 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
+
+#[path = "../support/fake_predictor.rs"]
+mod fake_predictor;
+mod kserve_v1;

@@ -105,7 +105,9 @@ impl Client {
 
     async fn reply(&self, mut response: Response) -> Result<Reply, Error> {
         if let Some(media_type) = other_media_type(response.headers()) {
-            return Err(Error::BadReply { reason: format!("its type is {media_type}, not application/json") });
+            return Err(Error::BadReply {
+                reason: format!("its type is {media_type}, not application/json"),
+            });
         }
         let mut reader = ReplyReader::new(response.content_length(), self.config.max_image_bytes)?;
         while let Some(chunk) = response.chunk().await.map_err(broken)? {

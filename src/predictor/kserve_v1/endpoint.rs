@@ -131,10 +131,7 @@ mod tests {
             ("https://gateway.example//team//a/v1/models/sd_3.5:predict", None),
         ] {
             let found = endpoint(given, name).expect(given);
-            assert_eq!(
-                found.predict_url.as_str(),
-                "https://gateway.example/team/a/v1/models/sd_3.5:predict"
-            );
+            assert_eq!(found.predict_url.as_str(), "https://gateway.example/team/a/v1/models/sd_3.5:predict");
             assert_eq!(found.model_name, "sd_3.5");
         }
     }

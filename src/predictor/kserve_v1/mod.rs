@@ -108,7 +108,11 @@ impl KserveV1 {
             let Failure { error, unknown_key } = match timeout_at(deadline, attempt).await {
                 Ok(Ok(reply)) => {
                     let sent = request.seed.filter(|_| config.takes_seed && !omitted.contains(Key::Seed));
-                    return Ok(Prediction { image: reply.image, model: reply.model, seed: reply.seed.or(sent) });
+                    return Ok(Prediction {
+                        image: reply.image,
+                        model: reply.model,
+                        seed: reply.seed.or(sent),
+                    });
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => return Err(Error::TimedOut(config.timeout)),
@@ -116,11 +120,18 @@ impl KserveV1 {
             if let Some(key) = unknown_key
                 && self.omitted.learn(key, omitted)
             {
-                tracing::info!(model = config.model_name, parameter = key.name(), "the model does not take this parameter; it is left out from now on");
+                tracing::info!(
+                    model = config.model_name,
+                    parameter = key.name(),
+                    "the model does not take this parameter; it is left out from now on"
+                );
                 continue;
             }
             if unknown_key == Some(Key::Seed) && config.takes_seed {
-                tracing::warn!(model = config.model_name, "the model is configured to take a seed, but refuses one");
+                tracing::warn!(
+                    model = config.model_name,
+                    "the model is configured to take a seed, but refuses one"
+                );
             }
             let Some(wait) = retries.wait_after(&error, Instant::now(), rand::random()) else {
                 return Err(error);

@@ -45,9 +45,7 @@ impl Retries {
         let (wait, retry_after) = match error {
             Error::Unreachable(_) => (doubled.mul_f64(jitter), None),
             Error::Busy { retry_after } => (doubled.mul_f64(jitter), *retry_after),
-            Error::NotReady { retry_after: Some(retry_after) } => {
-                (BASE.mul_f64(jitter), Some(*retry_after))
-            }
+            Error::NotReady { retry_after: Some(retry_after) } => (BASE.mul_f64(jitter), Some(*retry_after)),
             Error::NotReady { retry_after: None } => {
                 let share = budget / 1_u32.checked_shl(left).unwrap_or(u32::MAX);
                 (share.clamp(BASE, MAX_WAIT).mul_f64(0.5 + jitter / 2.0), None)

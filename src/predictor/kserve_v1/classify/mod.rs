@@ -34,7 +34,11 @@ impl Refusal<'_> {
             _ => {}
         }
         let message = self.message();
-        by_message(&message).unwrap_or_else(|| self.by_status(message))
+        match by_message(&message) {
+            Some(Error::NotReady { .. }) => Error::NotReady { retry_after: self.retry_after },
+            Some(error) => error,
+            None => self.by_status(message),
+        }
     }
 
     /// The key that the model says it does not know.
@@ -50,16 +54,27 @@ impl Refusal<'_> {
         match self.status.as_u16() {
             429 => busy,
             408 | 504 => self.timed_out(),
-            502 | 503 if any(&["timeout", "timed out"]) && !any(&["connect timeout", "connection timeout"]) => {
+            502 | 503
+                if any(&["timeout", "timed out"]) && !any(&["connect timeout", "connection timeout"]) =>
+            {
                 self.timed_out()
             }
-            502 | 503 if any(&["queue full", "queue is full", "overload", "overflow", "too many", "capacity"]) => {
+            502 | 503
+                if any(&["queue full", "queue is full", "overload", "overflow", "too many", "capacity"]) =>
+            {
                 busy
             }
             // The model may have been drawing when the connection broke, so this is not "not ready".
             503 if any(&["connection termination", "connection reset"]) => self.interrupted(&message),
             503 => not_ready,
-            502 if any(&["connection refused", "no route to host", "no such host", "not ready", "connect timeout"]) => {
+            502 if any(&[
+                "connection refused",
+                "no route to host",
+                "no such host",
+                "not ready",
+                "connect timeout",
+            ]) =>
+            {
                 not_ready
             }
             502 => self.interrupted(&message),
@@ -88,7 +103,8 @@ impl Refusal<'_> {
     }
 
     fn timed_out(&self) -> Error {
-        Error::TimedOut(Duration::from_secs(self.elapsed.as_secs_f64().round().max(1.0) as u64))
+        let rounded = self.elapsed + Duration::from_millis(500);
+        Error::TimedOut(Duration::from_secs(rounded.as_secs().max(1)))
     }
 
     fn interrupted(&self, message: &str) -> Error {
@@ -97,7 +113,10 @@ impl Refusal<'_> {
 
     fn bad_reply(&self, what: &str) -> Error {
         Error::BadReply {
-            reason: format!("status {}: {what}; ask the operator to check the predictor's address", self.status),
+            reason: format!(
+                "status {}: {what}; ask the operator to check the predictor's address",
+                self.status
+            ),
         }
     }
 }
@@ -159,8 +178,10 @@ fn unexpected_keyword(message: &str) -> Option<String> {
 
 /// Whether a failed prediction is one that other arguments would have avoided.
 fn blames_a_parameter(said: &str) -> bool {
-    let words = ["divisible", "must be", "has to be", "have to be", "should be", "expected", "invalid", "too large"];
-    said.contains("divisible by") || words.iter().any(|word| said.contains(word)) && named_parameter(said).is_some()
+    let words =
+        ["divisible", "must be", "has to be", "have to be", "should be", "expected", "invalid", "too large"];
+    said.contains("divisible by")
+        || words.iter().any(|word| said.contains(word)) && named_parameter(said).is_some()
 }
 
 /// The parameter that a message names; the prompt only if it names no other.

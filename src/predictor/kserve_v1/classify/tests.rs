@@ -17,12 +17,24 @@ fn refusal_of_each_kind_is_told_by_its_words() {
         // The kserve server.
         (400, r#"{"error":"Missing required parameter: prompt"}"#, "rejected"),
         (400, r#"{"error":"invalid payload"}"#, "rejected"),
-        (400, r#"{"error":"Prediction failed: `height` and `width` have to be divisible by 8 but are 100 and 64."}"#, "rejected"),
+        (
+            400,
+            r#"{"error":"Prediction failed: `height` and `width` have to be divisible by 8 but are 100 and 64."}"#,
+            "rejected",
+        ),
         (400, r#"{"error":"Prediction failed: generator raised StopIteration"}"#, "failed"),
-        (400, r#"{"error":"Prediction failed: CUDA out of memory. Tried to allocate 20.00 MiB"}"#, "out_of_memory"),
+        (
+            400,
+            r#"{"error":"Prediction failed: CUDA out of memory. Tried to allocate 20.00 MiB"}"#,
+            "out_of_memory",
+        ),
         (404, r#"{"error":"Model with name nope does not exist."}"#, "no_such_model"),
         (404, r#"{"detail":"Not Found"}"#, "bad_reply"),
-        (422, r#"{"detail":[{"loc":["body","instances"],"msg":"field required","type":"missing"}]}"#, "rejected"),
+        (
+            422,
+            r#"{"detail":[{"loc":["body","instances"],"msg":"field required","type":"missing"}]}"#,
+            "rejected",
+        ),
         (500, r#"{"error":"RuntimeError : CUDA out of memory"}"#, "out_of_memory"),
         (500, r#"{"error":"OutOfMemoryError : HIP out of memory"}"#, "out_of_memory"),
         (500, r#"{"error":"ValueError : crash"}"#, "failed"),
@@ -33,7 +45,11 @@ fn refusal_of_each_kind_is_told_by_its_words() {
         (503, r#"{"error":"RuntimeError : CUDA out of memory"}"#, "out_of_memory"),
         // vLLM and its like.
         (503, r#"{"detail":"model is still loading"}"#, "not_ready"),
-        (400, r#"{"error":{"message":"width must be positive","type":"BadRequestError","code":400}}"#, "rejected"),
+        (
+            400,
+            r#"{"error":{"message":"width must be positive","type":"BadRequestError","code":400}}"#,
+            "rejected",
+        ),
         // Knative, Istio, routers.
         (502, "dial tcp 127.0.0.1:8080: connect: connection refused", "not_ready"),
         (502, "EOF", "interrupted"),
@@ -42,11 +58,23 @@ fn refusal_of_each_kind_is_told_by_its_words() {
         (503, "no healthy upstream", "not_ready"),
         (503, "pending request queue full", "busy"),
         (503, "upstream connect error or disconnect/reset before headers. reset reason: overflow", "busy"),
-        (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure", "not_ready"),
-        (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", "interrupted"),
+        (
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
+            "not_ready",
+        ),
+        (
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            "interrupted",
+        ),
         (503, "activator request timeout", "timed_out"),
         (504, "activator request timeout\n", "timed_out"),
-        (504, "<html><body><h1>504 Gateway Time-out</h1>\nThe server didn't respond in time.\n</body></html>", "timed_out"),
+        (
+            504,
+            "<html><body><h1>504 Gateway Time-out</h1>\nThe server didn't respond in time.\n</body></html>",
+            "timed_out",
+        ),
         (408, "", "timed_out"),
         (429, "slow down", "busy"),
         (401, r#"{"error":"CUDA out of memory"}"#, "unauthorized"),
@@ -105,6 +133,8 @@ fn refusal_from_outside_is_one_line_of_bounded_length() {
 fn refusal_with_retry_after_passes_it_on_and_a_timeout_says_how_long() {
     let asked = Some(Duration::from_secs(9));
     assert!(matches!(classify(429, ""), Error::Busy { retry_after } if retry_after == asked));
-    assert!(matches!(classify(503, ""), Error::NotReady { retry_after } if retry_after == asked));
+    for body in ["", r#"{"error":"Model with name sd is not ready."}"#] {
+        assert!(matches!(classify(503, body), Error::NotReady { retry_after } if retry_after == asked));
+    }
     assert!(matches!(classify(504, ""), Error::TimedOut(after) if after == Duration::from_secs(30)));
 }

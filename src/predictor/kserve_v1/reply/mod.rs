@@ -133,7 +133,8 @@ impl Parts {
             Value::String(text) => self.text(text).map(Some),
             Value::Array(list) => list.first().map_or(Ok(None), |first| self.image(first, depth)),
             Value::Object(object) => {
-                let image = IMAGE_KEYS.iter().find_map(|&key| object.get(key).filter(|image| !image.is_null()));
+                let image =
+                    IMAGE_KEYS.iter().find_map(|&key| object.get(key).filter(|image| !image.is_null()));
                 image.map_or(Ok(None), |image| self.image(image, depth))
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => Ok(None),
@@ -153,9 +154,9 @@ impl Parts {
                 }
                 Ok(png)
             }
-            Some(Blob::Pixels(Err(_))) => Err(bad(
-                "its nested lists are not an image: height x width x 3 whole numbers from 0 to 255",
-            )),
+            Some(Blob::Pixels(Err(_))) => {
+                Err(bad("its nested lists are not an image: height x width x 3 whole numbers from 0 to 255"))
+            }
             None => {
                 let mut image = ImageText::new(text.len() / 4 * 3, to_usize(self.max_image_bytes));
                 image

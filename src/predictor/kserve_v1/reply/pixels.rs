@@ -23,8 +23,12 @@ impl Pixels {
 
         let color = if self.channels == 4 { ExtendedColorType::Rgba8 } else { ExtendedColorType::Rgb8 };
         let mut png = Vec::new();
-        PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive)
-            .write_image(&self.data, self.width, self.height, color)?;
+        PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive).write_image(
+            &self.data,
+            self.width,
+            self.height,
+            color,
+        )?;
         Ok(png)
     }
 }

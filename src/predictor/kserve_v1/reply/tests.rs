@@ -57,18 +57,40 @@ fn whole(body: &[u8]) -> Option<Vec<u8>> {
 
     let root: Value = serde_json::from_slice(body).ok()?;
     let list = ["predictions", "instances"].iter().find_map(|&key| root.get(key)).unwrap_or(&root);
-    let first = if pixels(list).is_some() { Some(list) } else { list.as_array().map_or(Some(list), |l| l.first()) };
+    let first =
+        if pixels(list).is_some() { Some(list) } else { list.as_array().map_or(Some(list), |l| l.first()) };
     image(first?).filter(|image| !image.is_empty())
 }
 
-/// The image of a reply; one that came as a list of pixels as these pixels.
-fn streamed(reply: Result<Reply, Error>, as_pixels: bool) -> Option<Vec<u8>> {
-    let image = reply.ok()?.image;
-    Some(if as_pixels { image::load_from_memory(&image).ok()?.into_rgb8().into_raw() } else { image.to_vec() })
+/// What a reply holds.
+#[derive(Debug, Clone)]
+enum Holds {
+    Image(Vec<u8>),
+    /// An image as lists of these numbers.
+    Pixels(Vec<u8>),
+    Nothing,
 }
 
-/// Replies of all forms, and whether their image is a list of pixels.
-fn replies() -> Vec<(String, bool)> {
+impl Holds {
+    /// The image of a reply; one that came as lists of pixels as these pixels.
+    fn of(&self, reply: Result<Reply, Error>) -> Option<Vec<u8>> {
+        let image = reply.ok()?.image;
+        match self {
+            Self::Pixels(_) => Some(image::load_from_memory(&image).ok()?.into_rgb8().into_raw()),
+            Self::Image(_) | Self::Nothing => Some(image.to_vec()),
+        }
+    }
+
+    fn expected(&self) -> Option<&[u8]> {
+        match self {
+            Self::Image(bytes) | Self::Pixels(bytes) => Some(bytes),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// Replies of all forms, and what they hold.
+fn replies() -> Vec<(String, Holds)> {
     let small = bytes(100);
     let large = bytes(50_001);
     let prompt = "a fox ".repeat(1_666);
@@ -93,9 +115,10 @@ fn replies() -> Vec<(String, bool)> {
             json!({"image": url_safe, "mask": text}),
             json!([[{"b64": [text]}]]),
         ] {
-            replies.push((json.to_string(), false));
-            replies.push((json.to_string().replace('/', "\\/").replace('+', "\\u002B"), false));
-            replies.push((serde_json::to_string_pretty(&json).expect("JSON"), false));
+            let holds = Holds::Image(image.clone());
+            replies.push((json.to_string(), holds.clone()));
+            replies.push((json.to_string().replace('/', "\\/").replace('+', "\\u002B"), holds.clone()));
+            replies.push((serde_json::to_string_pretty(&json).expect("JSON"), holds));
         }
     }
     let rows: Vec<Vec<[u8; 3]>> = vec![vec![[1, 2, 3], [4, 5, 6]], vec![[7, 8, 9], [255, 0, 0]]];
@@ -106,8 +129,9 @@ fn replies() -> Vec<(String, bool)> {
         json!({"predictions": [{"boxes": [[[0.5]]], "image": rows, "prompt": wide}]}),
         json!({"predictions": [[rows]]}),
     ] {
-        replies.push((json.to_string(), true));
-        replies.push((serde_json::to_string_pretty(&json).expect("JSON"), true));
+        let holds = Holds::Pixels(vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 0, 0]);
+        replies.push((json.to_string(), holds.clone()));
+        replies.push((serde_json::to_string_pretty(&json).expect("JSON"), holds));
     }
     for json in [
         json!({"predictions": []}),
@@ -119,7 +143,7 @@ fn replies() -> Vec<(String, bool)> {
         json!({"prompt": base64(&bytes(30_000))}),
         json!(null),
     ] {
-        replies.push((json.to_string(), false));
+        replies.push((json.to_string(), Holds::Nothing));
     }
     replies
 }
@@ -127,13 +151,16 @@ fn replies() -> Vec<(String, bool)> {
 #[test]
 fn reply_cut_anywhere_is_the_same_as_read_whole() {
     let mut random = StdRng::seed_from_u64(7);
-    for (body, as_pixels) in replies() {
-        let body = body.as_bytes();
-        let expected = whole(body);
-        let shown = String::from_utf8_lossy(&body[..body.len().min(120)]).into_owned();
-        assert_eq!(streamed(parse(body), as_pixels), expected, "{shown}");
+    for (body, holds) in replies() {
+        let shown = format!("{holds:.40?}: {:.200}", body);
+        let (body, expected) = (body.as_bytes(), holds.expected());
+        assert_eq!(whole(body).as_deref(), expected, "{shown}");
+        let check = |pieces: Vec<&[u8]>| {
+            assert!(holds.of(parse_reply(pieces, MAX)).as_deref() == expected, "{shown}");
+        };
+        check(vec![body]);
         for length in [1, 2, 3, 7, 1_000, 16_385] {
-            assert_eq!(streamed(parse_reply(body.chunks(length), MAX), as_pixels), expected, "{length}: {shown}");
+            check(body.chunks(length).collect());
         }
         for _ in 0..10 {
             let (mut rest, mut pieces) = (body, vec![]);
@@ -143,7 +170,7 @@ fn reply_cut_anywhere_is_the_same_as_read_whole() {
                 pieces.push(piece);
                 rest = tail;
             }
-            assert_eq!(streamed(parse_reply(pieces, MAX), as_pixels), expected, "{shown}");
+            check(pieces);
         }
     }
 }
@@ -234,7 +261,8 @@ fn reply_with_an_image_at_the_limit_is_taken_and_one_beyond_is_not() {
 #[test]
 fn reply_without_end_is_given_up_at_its_cap() {
     let piece = vec![b'A'; 10_000];
-    let endless = |start: &'static [u8], piece: &'static [u8]| std::iter::once(start).chain(std::iter::repeat(piece));
+    let endless =
+        |start: &'static [u8], piece: &'static [u8]| std::iter::once(start).chain(std::iter::repeat(piece));
     let piece: &'static [u8] = piece.leak();
     for (start, piece) in [(&b"{\"predictions\":[\""[..], piece), (b"[", b"[[[1,2,3]]],"), (b"\"", b"\\")] {
         let mut taken = 0;
