@@ -2,4 +2,5 @@
 
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+mod kserve_peer;
 mod kserve_v1;

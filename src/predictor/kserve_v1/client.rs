@@ -14,6 +14,7 @@ use super::BuildError;
 use super::classify::{Refusal, one_line};
 use super::credentials::Credentials;
 use super::instance::Key;
+use super::observe;
 use super::reply::{Reply, ReplyReader};
 use super::retry::retry_after;
 
@@ -88,7 +89,7 @@ impl Client {
                     state(status, &beginning(response).await)
                 }
                 Err(error) => unavailable(match broken(error) {
-                    Error::Unreachable(cause) => one_line(&innermost(&*cause)),
+                    Error::Unreachable(cause) => observe::innermost(&*cause),
                     _ => "the connection broke before it answered".to_owned(),
                 }),
             }
@@ -227,13 +228,4 @@ fn state(status: StatusCode, body: &[u8]) -> State {
 
 fn unavailable(reason: impl Into<String>) -> State {
     State::Unavailable { reason: reason.into() }
-}
-
-/// The cause at the bottom of a chain says most: `Connection refused`, not `error sending request`.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

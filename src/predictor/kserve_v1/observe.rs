@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use metrics::{counter, histogram};
 
 use super::super::Error;
+use super::classify::one_line;
 
 /// A call being measured. Dropped before its end, it counts as cancelled.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Drop for Observed {
 /// A call is tried again after `wait`.
 pub(super) fn retry(model: &str, error: &Error, wait: Duration) {
     counter!("mcp_image_predictor_retries_total", "reason" => error.kind()).increment(1);
-    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let cause = std::error::Error::source(error).map(innermost);
     tracing::warn!(
         model,
         reason = error.kind(),
@@ -45,4 +46,14 @@ pub(super) fn retry(model: &str, error: &Error, wait: Duration) {
         wait_seconds = wait.as_secs_f64(),
         "the prediction is tried again"
     );
+}
+
+/// The cause at the bottom of a chain, in one line: it says most (`Connection refused`, not `error
+/// sending request`), and holds no URL.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    one_line(&error.to_string())
 }
