@@ -40,7 +40,8 @@ pub struct Reply {
 /// PNG), or an object's `image`, `image_data`, `b64` or `b64_json`, which may be any of these again.
 /// A string is base64 (RFC 4648, either alphabet, padded or not), plain or as a `data:` URL.
 ///
-/// Memory: the decoded image, [`max_reply_bytes`] aside no more than 128 KiB of the JSON around it.
+/// Memory: the decoded image, and at most 128 KiB of the JSON around it. A reply with several long
+/// strings costs what they decode to, together at most three quarters of [`max_reply_bytes`].
 ///
 /// # Errors
 /// [`Error::TooLarge`] as soon as the reply is longer than [`max_reply_bytes`] or when the image is
