@@ -5,7 +5,6 @@
 
 mod docs;
 mod dotenv;
-mod endpoint;
 mod generate;
 mod names;
 mod predictor;

@@ -10,14 +10,16 @@ use http::HeaderValue;
 
 use super::{
     Default, Kind,
-    endpoint::{Endpoint, endpoint},
     reader::{Reader, Refused},
     syntax,
     variable::{one_line, variables},
 };
 use crate::{
     generate,
-    predictor::{Bearer, Config, KserveV1Config},
+    predictor::{
+        Bearer, Config, KserveV1Config,
+        kserve_v1::{Endpoint, endpoint},
+    },
     secret::Secret,
 };
 
