@@ -119,7 +119,10 @@ where
         if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
             match this.left.checked_sub(data.remaining()) {
                 Some(left) => *this.left = left,
-                None => return Poll::Ready(Some(Err(BodyTooLarge { limit: *this.limit }.into()))),
+                None => {
+                    *this.left = 0;
+                    return Poll::Ready(Some(Err(BodyTooLarge { limit: *this.limit }.into())));
+                }
             }
         }
         Poll::Ready(frame.map(Ok))

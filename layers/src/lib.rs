@@ -12,13 +12,13 @@
 //! | [`request_id`], [`trace`] | telling requests apart, in logs and traces |
 //! | [`rate_limit`], [`deadline`], [`body_limit`], [`body_idle`] | how often, how long, how much, how slowly |
 //! | [`http_metrics`] | what is counted |
-//! | [`panic`], [`rescue`] | panics to causes, causes to responses |
+//! | [`mod@panic`], [`rescue`] | panics to causes, causes to responses |
 //! | [`gate`], [`observe`] | parts for layers of one's own: to let through or refuse, to watch a body |
 //!
 //! # Order
 //!
 //! From the outside in, what works well: [`client_addr`], [`request_id`], [`trace`] and [`http_metrics`], so that every
-//! answer has an id and is logged and counted; [`rescue`]; [`panic`]; then what refuses, the cheap before the dear:
+//! answer has an id and is logged and counted; [`rescue`]; [`mod@panic`]; then what refuses, the cheap before the dear:
 //! [`authority`], [`rate_limit`], [`body_limit`], [`body_idle`], [`deadline`]. All services call the very service that
 //! they were ready for, hold their shared state behind an `Arc`, and are `Clone` if the inner one is.
 

@@ -248,6 +248,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn body_that_says_it_has_ended_is_complete_without_the_last_poll() {
+        /// One frame, of which nobody knows the length beforehand.
+        struct Once(Option<Bytes>);
+
+        impl Body for Once {
+            type Data = Bytes;
+            type Error = crate::BoxError;
+
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, crate::BoxError>>> {
+                Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+
+            fn is_end_stream(&self) -> bool {
+                self.0.is_none()
+            }
+        }
+
+        let once = || Response::new(crate::Body::new(Once(Some("abc".into()))));
+        assert_eq!(seen(1, Method::GET, once()).await, (3, vec![Outcome::Complete]));
+        assert_eq!(seen(0, Method::GET, once()).await, (0, vec![Outcome::Aborted]));
+    }
+
+    #[tokio::test]
     async fn response_that_sends_no_body_is_complete_unread() {
         let response =
             || Response::builder().header("content-length", "3").body(stream(&[Ok("abc")])).unwrap();

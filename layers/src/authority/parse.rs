@@ -154,7 +154,7 @@ mod tests {
             "localhost@evil",
             "localhost:",
             "localhost:+80",
-            "localhost:080000",
+            "localhost:000080",
             "localhost:65536",
             "localhost:80:80",
             "localhost/",

@@ -233,6 +233,7 @@ mod tests {
         assert!(local("127.0.0.1", &[("x-forwarded-for", "127.0.0.1")]));
         assert!(!local("127.0.0.1", &[("x-forwarded-for", "203.0.113.9")]));
         assert!(!local("127.0.0.1", &[("x-forwarded-for", "127.0.0.1, garbage")]));
+        assert!(!local("127.0.0.1", &[("x-forwarded-for", "garbage, 127.0.0.1")]));
         assert!(!local("127.0.0.1", &[("x-real-ip", "127.0.0.1")]), "it does not say who");
         assert!(!local("127.0.0.1", &[("x-forwarded-for", ",")]), "it does not say who");
     }
