@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use params::{FieldError, InvalidParams, Kind, PARAMETERS, Parameter, Params, input_schema};
 
+pub use crate::predictor::{Progress, ProgressReceiver, ProgressSender, progress_channel};
 use crate::{image, predictor, storage};
 
 /// What the pipeline allows.
