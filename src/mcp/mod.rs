@@ -65,7 +65,11 @@ pub trait Generate: Send + Sync + 'static {
 pub fn service<B>(
     server: ImageServer,
     max_request_bytes: usize,
-) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + use<B>
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ use<B>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,

@@ -59,7 +59,7 @@ pub(super) async fn report<F: Future<Output = bool>>(
 /// Waits for another word; for ever if none can come.
 async fn changed(receiver: &mut ProgressReceiver) {
     if receiver.changed().await.is_err() {
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -20,7 +20,7 @@ use rmcp::{
 };
 use tower::Service;
 
-use super::{KEEP_ALIVE, guard::json_response, message, server::ImageServer, server::VERSIONS};
+use super::{guard::json_response, message, server::ImageServer, server::VERSIONS};
 
 /// Answers requests whose bodies the guard has read and checked.
 #[derive(Clone)]
@@ -34,12 +34,13 @@ impl Replies {
     pub(super) fn new(server: ImageServer, max_request_bytes: usize) -> Self {
         // Without sessions any replica answers any request, and a client that goes away cancels.
         // Host and Origin are judged by a layer in front, more strictly than rmcp does, from one
-        // list; a second list here could only refuse what that one allows.
+        // list; a second list here could only refuse what that one allows. Its streams need no
+        // keep-alive: they exist for progress, which repeats itself.
         let config = StreamableHttpServerConfig::default()
             .with_legacy_session_mode(false)
             .with_json_response(true)
             .with_sse_retry(None)
-            .with_sse_keep_alive(Some(KEEP_ALIVE))
+            .with_sse_keep_alive(None)
             .disable_allowed_hosts()
             .disable_allowed_origins()
             .with_max_request_body_bytes(max_request_bytes);
@@ -130,4 +131,36 @@ fn unknown_version(requested: Option<&HeaderValue>) -> ErrorData {
     let requested = requested.and_then(|value| value.to_str().ok()).unwrap_or("unreadable");
     let requested = serde_json::from_value(requested.into()).unwrap_or_default();
     ErrorData::unsupported_protocol_version(requested, VERSIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn answered(status: u16, text: &'static str) -> (u16, serde_json::Value) {
+        let request =
+            Request::builder().extension(Id(Some(RequestId::Number(7)))).body(Bytes::new()).unwrap();
+        let body = Full::new(Bytes::from_static(text.as_bytes())).boxed();
+        let response = Response::builder().status(status).body(body).unwrap();
+        assert!(!is_json_rpc(&response));
+        let answer = Broken::new(&request).answer(response).await;
+        assert!(is_json(answer.headers()));
+        let status = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn failure_of_the_machinery_is_told_without_its_cause() {
+        let (status, json) = answered(500, "Encounter an error when get service: /etc/secret").await;
+        assert_eq!((status, &json["error"]["code"], &json["id"]), (500, &(-32603).into(), &7.into()));
+        assert!(!json.to_string().contains("secret"), "{json}");
+    }
+
+    #[tokio::test]
+    async fn refusal_in_plain_text_becomes_a_json_rpc_error() {
+        let (status, json) = answered(403, "Forbidden: Host header is not allowed").await;
+        assert_eq!((status, &json["error"]["code"]), (403, &(-32600).into()));
+        assert_eq!(json["error"]["message"], "Forbidden");
+    }
 }

@@ -133,9 +133,13 @@ impl ServerHandler for ImageServer {
 
     async fn list_tools(
         &self,
-        _request: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        if request.is_some_and(|page| page.cursor.is_some()) {
+            let message = "unknown `cursor`: all tools are on the first page";
+            return Err(ErrorData::invalid_params(message, None));
+        }
         let tools = ListToolsResult::with_all_items(vec![self.0.tool.clone()]);
         // Older revisions have no such fields.
         let takes_hints = context.protocol_version().is_some_and(|version| !version.has_initialize());
