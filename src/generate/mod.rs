@@ -10,6 +10,7 @@ pub use admission::Client;
 pub use params::{FieldError, InvalidParams, Kind, PARAMETERS, Parameter, Params, input_schema};
 pub use pipeline::{Generator, Load};
 
+pub use crate::predictor::{Progress, ProgressReceiver, ProgressSender, progress_channel};
 use crate::{image, predictor, storage};
 
 /// What the pipeline allows.
