@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     generate::Generator,
     health::Health,
+    mcp::ImageServer,
     metrics::Exporter,
     predictor::{self, Predictor},
     serve::Server,
@@ -67,7 +68,8 @@ impl App {
         let health = Health::new(generator.clone(), store.clone());
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());
-        let rooms = Rooms { generator, store: store.clone(), health: health.clone(), metrics };
+        let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
+        let rooms = Rooms { mcp, generator, store: store.clone(), health: health.clone(), metrics };
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 

@@ -36,7 +36,7 @@ use crate::{
     generate::Generator,
     health::Health,
     images::Images,
-    mcp,
+    mcp::{self, ImageServer},
     metrics::Exporter,
     rescue,
     storage::ImageStore,
@@ -101,7 +101,9 @@ pub struct Error(#[from] layers::authority::InvalidEntries);
 /// What the stack dispatches to.
 #[derive(Clone)]
 pub struct Rooms {
-    /// The pipeline behind MCP and REST.
+    /// The MCP server.
+    pub mcp: ImageServer,
+    /// The pipeline behind REST.
     pub generator: Generator,
     /// Where images live.
     pub store: Arc<dyn ImageStore>,
@@ -128,7 +130,7 @@ impl Stack {
         let images = rate_limit("images", config.image_rate);
         let routes = Routes {
             mcp: Some(generation_chain(
-                mcp::service(mcp::ImageServer::new(rooms.generator.clone()), config.max_request_bytes),
+                mcp::service(rooms.mcp.clone(), config.max_request_bytes),
                 &authorities,
                 requests.clone(),
                 config,

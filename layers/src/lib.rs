@@ -28,6 +28,7 @@ pub mod body_idle;
 pub mod body_limit;
 pub mod client_addr;
 pub mod deadline;
+pub mod early_head;
 pub mod error;
 pub mod gate;
 pub mod http_metrics;

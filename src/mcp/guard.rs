@@ -134,6 +134,11 @@ impl Refusal {
     }
 }
 
+/// A response to a request that did not get as far as its JSON-RPC message.
+pub fn error_response(status: StatusCode, message: String) -> Response<Body> {
+    json_response(status, &message::invalid(None, message))
+}
+
 /// A response whose body is a JSON-RPC error.
 pub(super) fn json_response(status: StatusCode, error: &JsonRpcError) -> Response<Body> {
     let body = serde_json::to_vec(error).unwrap_or_default();

@@ -6,6 +6,7 @@
 mod cancel;
 mod guard;
 mod message;
+mod pipeline;
 mod progress;
 mod replies;
 mod result;
@@ -28,6 +29,7 @@ use tower::{Service, ServiceBuilder};
 use crate::generate::{self, Generated, Params, ProgressSender};
 
 pub use self::{
+    guard::error_response,
     message::{JsonRpcMethod, Message, parse_body},
     server::ImageServer,
     tool::{Arguments, NAME as TOOL_NAME},
