@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError};
-use layers::{Body, BoxError};
+use layers::{Body, BodyStalled, BodyTooLarge, BoxError, find_cause};
 use rmcp::model::JsonRpcError;
 use tower::{Layer, Service};
 
@@ -224,19 +224,19 @@ fn too_large(max_bytes: usize) -> Refusal {
 
 /// A body that ended in an error: a limit in front of this one, or broken framing.
 fn unreadable(error: &(dyn StdError + 'static), max_bytes: usize) -> Refusal {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return too_large(max_bytes);
-        }
-        cause = error.source();
+    if let Some(BodyTooLarge { limit }) = find_cause(error) {
+        return too_large(*limit);
+    }
+    if find_cause::<LengthLimitError>(error).is_some() {
+        return too_large(max_bytes);
+    }
+    if find_cause::<BodyStalled>(error).is_some() {
+        let message = "the body came too slowly";
+        return Refusal::new("stalled", StatusCode::REQUEST_TIMEOUT, message);
     }
     tracing::debug!(error, "a request body could not be read");
-    Refusal::new(
-        "framing",
-        StatusCode::BAD_REQUEST,
-        "the body could not be read: it is cut off or badly framed",
-    )
+    let message = "the body could not be read: it is cut off or badly framed";
+    Refusal::new("framing", StatusCode::BAD_REQUEST, message)
 }
 
 /// Whether the client accepts a type by its name or by a wildcard. A weight of zero excludes.

@@ -4,7 +4,7 @@ use futures_util::stream;
 use http::Method;
 use http_body::Frame;
 use http_body_util::{Limited, StreamBody};
-use layers::BoxError;
+use layers::{BodyStalled, BodyTooLarge, BoxError};
 
 use super::*;
 
@@ -107,11 +107,18 @@ async fn body_over_the_cap_is_413() {
 }
 
 #[tokio::test]
-async fn body_over_a_limit_in_front_is_413() {
+async fn body_that_a_layer_in_front_refuses_gets_its_status() {
     let (endpoint, _) = endpoint(Act::Answer);
     let mut request = raw("");
     *request.body_mut() = Body::new(Limited::new(streamed(vec![Ok(PING.into())]), 10));
     assert_eq!(send(&endpoint, request).await.error(), (413, -32600));
+
+    let stalled = BodyStalled { within: std::time::Duration::from_secs(9), min_bytes: 1 };
+    for (cause, status) in [(BoxError::from(BodyTooLarge { limit: 4 }), 413), (stalled.into(), 408)] {
+        let mut request = raw("");
+        *request.body_mut() = streamed(vec![Ok(PING.into()), Err(std::io::Error::other(cause).into())]);
+        assert_eq!(send(&endpoint, request).await.error(), (status, -32600));
+    }
 }
 
 #[tokio::test]
