@@ -69,9 +69,12 @@ const fn duration(name: &'static str, help: &'static str) -> Described {
 /// Every metric of this server.
 pub const METRICS: &[Described] = &[
     level("mcp_image_build_info", None, "Always 1; the version and the commit are in the labels"),
+    counter("mcp_image_rpc_messages_total", None, "JSON-RPC messages let in, by method"),
+    counter("mcp_image_rpc_refused_total", None, "Requests refused before the protocol, by reason"),
+    counter("mcp_image_tool_calls_total", None, "Tool calls, by tool and outcome"),
     counter("mcp_image_generations_total", None, "Generations that ended, by outcome and model"),
     duration("mcp_image_generation_duration_seconds", "Generations from request to stored image, by outcome"),
-    level("mcp_image_generations_in_flight", None, "Generations at the predictor now"),
+    level("mcp_image_generations_in_flight", None, "Generations begun and not ended: waiting, drawing or being stored"),
     level("mcp_image_generation_queue_depth", None, "Generations that wait for their turn now"),
     duration("mcp_image_generation_queue_wait_seconds", "How long generations waited for their turn"),
     counter("mcp_image_generated_bytes_total", Some(Unit::Bytes), "Bytes of the images that were generated"),

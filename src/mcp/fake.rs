@@ -88,7 +88,7 @@ impl Generate for Fake {
             }
             Act::Fail => {
                 bomb.0 = None;
-                return Err(Error::ShuttingDown);
+                return Err(Error::Predictor(crate::predictor::Error::OutOfMemory));
             }
             Act::Panic => panic!("a panic for a test"),
         }

@@ -71,7 +71,7 @@ async fn failure_of_the_pipeline_is_a_tool_error() {
         assert_eq!(result["isError"], true);
         assert_eq!(
             result["content"],
-            json!([{"type": "text", "text": "the server is shutting down; try again"}])
+            json!([{"type": "text", "text": "the image model ran out of memory; ask for a smaller width and height"}])
         );
         assert!(result.get("structuredContent").is_none());
     }
