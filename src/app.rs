@@ -1,1 +1,164 @@
-//! Configuration to built parts.
+//! Configuration to built parts, and the parts to a running server.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::{
+    banner::Banner,
+    cleaner::{Cleaner, CleanerHandle},
+    config::Config,
+    generate::Generator,
+    health::Health,
+    mcp::ImageServer,
+    metrics::Exporter,
+    predictor::{self, Predictor},
+    serve::Server,
+    stack::{self, Listing, Rooms, Stack},
+    storage::{self, ImageStore},
+};
+
+/// A server, built and bound, not yet serving.
+#[derive(Debug)]
+pub struct App {
+    server: Server,
+    stack: Stack,
+    metrics_stack: Stack,
+    health: Health,
+    cleaner: CleanerHandle,
+    background: [JoinHandle<()>; 2],
+    banner: String,
+}
+
+/// Why a server cannot start. The message says which part, and what to check.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The storage cannot be opened.
+    #[error("the storage cannot be opened ({backend}): {source}")]
+    Storage {
+        /// The backend.
+        backend: &'static str,
+        /// Why.
+        source: storage::Error,
+    },
+    /// The predictor's client cannot be built.
+    #[error("the predictor cannot be set up: {0}")]
+    Predictor(#[source] layers::BoxError),
+    /// A configured host or origin is not one.
+    #[error(transparent)]
+    Stack(#[from] stack::Error),
+    /// The socket cannot be bound.
+    #[error("{0}")]
+    Bind(#[from] std::io::Error),
+}
+
+impl App {
+    /// Builds every part and binds the sockets.
+    ///
+    /// # Errors
+    /// The first part that cannot be built.
+    pub async fn build(mut config: Config, metrics: Exporter) -> Result<Self, Error> {
+        let server = Server::bind(config.serve.clone()).await?;
+        name_the_port(&mut config, server.local_addr().port());
+        let store = open_store(&config.storage)?;
+        let predictor = predictor(&config.predictor)?;
+        let description = predictor.describe();
+        let generator = Generator::new(predictor, store.clone(), config.generate.clone());
+        let health = Health::new(generator.clone(), store.clone());
+
+        let upkeep = tokio::spawn(metrics.clone().upkeep());
+        let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
+        let rooms = Rooms { mcp, generator, store: store.clone(), health: health.clone(), metrics };
+        let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
+        let metrics_stack = Stack::operations(&rooms, &config.stack);
+
+        let cleaner = Cleaner::new(store, config.cleaner.clone()).start();
+        let background = [tokio::spawn(health.clone().watch()), upkeep];
+        let banner = Banner {
+            base_url: &config.public_base_url,
+            metrics_url: server.metrics_addr().map(|addr| format!("http://localhost:{}", addr.port())),
+            predictor: &description,
+            storage: config.storage.backend.to_string(),
+        }
+        .text();
+        warn_of_openness(&server, &config.stack);
+        Ok(Self { server, stack, metrics_stack, health, cleaner, background, banner })
+    }
+
+    /// What a person who starts the server reads.
+    #[must_use]
+    pub fn banner(&self) -> &str {
+        &self.banner
+    }
+
+    /// The main listener's address.
+    #[must_use]
+    pub fn local_addr(&self) -> std::net::SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Serves until `shutdown` is ready with the delay before requests are no longer taken; then
+    /// drains. Returns whether every request in flight was finished.
+    pub async fn run(self, shutdown: impl Future<Output = Duration>) -> bool {
+        info!(addr = %self.server.local_addr(), version = env!("CARGO_PKG_VERSION"), "serving");
+        let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
+        self.background.iter().for_each(JoinHandle::abort);
+        self.cleaner.stop().await;
+        drained
+    }
+}
+
+/// Opens the configured storage.
+///
+/// # Errors
+/// A folder that cannot be made or read.
+pub fn open_store(config: &storage::Config) -> Result<Arc<dyn ImageStore>, Error> {
+    storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
+}
+
+fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
+    match config {
+        predictor::Config::Embedded => {
+            warn!(
+                "PREDICTOR=embedded: pictures come from a procedural artist, not from a model; \
+                 set KSERVE_ENDPOINT to use a model"
+            );
+            Ok(Arc::new(predictor::embedded::Embedded::new()))
+        }
+        predictor::Config::KserveV1(config) => {
+            let predictor = predictor::kserve_v1::KserveV1::new((**config).clone())
+                .map_err(|error| Error::Predictor(error.into()))?;
+            Ok(Arc::new(predictor))
+        }
+    }
+}
+
+/// With `PORT=0` the system chose the port: URLs must name that one.
+fn name_the_port(config: &mut Config, port: u16) {
+    if config.serve.port == 0
+        && let Some(base) = config.public_base_url.strip_suffix(":0")
+    {
+        config.public_base_url = format!("{base}:{port}");
+        config.storage.public_base_url.clone_from(&config.public_base_url);
+    }
+}
+
+/// Says so where anyone who reaches the port may generate, list or delete.
+fn warn_of_openness(server: &Server, config: &stack::Config) {
+    let addr = server.local_addr();
+    if addr.ip().is_loopback() {
+        return;
+    }
+    let listing = match config.listing {
+        Listing::Auto => "only from this machine",
+        Listing::On => "for everyone",
+        Listing::Off => "for no one",
+    };
+    warn!(
+        %addr,
+        listing,
+        "listening beyond this machine without credentials: whoever reaches the port may generate; \
+         list and delete are open {listing} (IMAGE_LISTING)"
+    );
+}

@@ -14,10 +14,11 @@
 //! | [`storage`], [`cleaner`] | where images live, and how they go |
 //! | [`images`] | delivery over HTTP |
 //! | [`image`] | what an image is; pure |
-//! | [`rescue`], [`health`] | what went wrong, and how it stands |
+//! | [`rescue`], [`problem`], [`health`] | what went wrong, and how it stands |
 
 pub mod api;
 pub mod app;
+pub mod banner;
 pub mod cleaner;
 pub mod cli;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod images;
 pub mod mcp;
 pub mod metrics;
 pub mod predictor;
+pub mod problem;
 pub mod rescue;
 pub mod secret;
 pub mod serve;

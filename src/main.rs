@@ -1,2 +1,116 @@
-//! The binary: see the library for the map.
-fn main() {}
+//! The binary: configuration, telemetry, build, run, drain. The library has the map.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use mcp_image_server::{
+    app::{self, App},
+    cleaner::Cleaner,
+    cli::{self, Cli, Command},
+    config::{Config, Loaded},
+    metrics, telemetry,
+};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{error, info, warn};
+
+/// What a command ends with where it does not end well.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let cli = cli::parse();
+    match cli.command() {
+        Command::Serve => with_config(&cli, serve),
+        Command::Clean { json } => with_config(&cli, |config| clean(config, json)),
+        Command::Check => cli::run_check(cli.source()),
+        Command::Health => cli::run_health(cli.source()),
+        Command::ConfigDocs { format } => cli::run_config_docs(format),
+    }
+}
+
+/// Runs a command that needs the configuration and the log.
+fn with_config(cli: &Cli, run: impl FnOnce(Config) -> Result<(), Failure>) -> ExitCode {
+    let Loaded { config, warnings, .. } = match cli.load() {
+        Ok(loaded) => loaded,
+        Err(exit_code) => return exit_code,
+    };
+    let result = telemetry::init(&config.telemetry).map_err(Failure::from).and_then(|()| {
+        for warning in warnings {
+            warn!("configuration: {warning}");
+        }
+        run(config)
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), Failure> {
+    let exporter = metrics::install()?;
+    let delay = config.serve.shutdown_delay;
+    let runtime = runtime(config.workers)?;
+    runtime.block_on(async {
+        let app = App::build(config, exporter).await?;
+        // The log goes to standard error; this is for the person who started the server.
+        let _ = io::stdout().write_all(app.banner().as_bytes());
+        app.run(shutdown(delay)?).await;
+        Ok::<_, Failure>(())
+    })?;
+    // What did not finish within the grace is cut off, not waited for.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn clean(config: Config, json: bool) -> Result<(), Failure> {
+    let store = app::open_store(&config.storage)?;
+    let expired = runtime(1)?.block_on(Cleaner::new(store, config.cleaner).run_once())?;
+    let mut stdout = io::stdout();
+    if json {
+        serde_json::to_writer(&mut stdout, &expired)?;
+        writeln!(stdout)?;
+    } else {
+        writeln!(
+            stdout,
+            "removed {} images ({} bytes), swept {} leftovers, failed {}",
+            expired.removed, expired.removed_bytes, expired.swept, expired.failed
+        )?;
+    }
+    Ok(())
+}
+
+fn runtime(workers: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+}
+
+/// Waits for SIGTERM or SIGINT and gives the delay before new requests are no longer taken: with
+/// SIGTERM load balancers need a moment to notice; a person's Ctrl-C need not wait. A second
+/// signal ends the process at once.
+fn shutdown(delay: Duration) -> io::Result<impl Future<Output = Duration>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let delay = tokio::select! {
+            _ = terminate.recv() => delay,
+            _ = interrupt.recv() => Duration::ZERO,
+        };
+        info!("stopping; a second signal stops at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            warn!("second signal: stopping at once");
+            std::process::exit(130);
+        });
+        delay
+    })
+}

@@ -1,6 +1,54 @@
-//! The stack.
+//! The stack: every request passes through here, outermost layer first.
+//!
+//! ```text
+//! client address -> request id -> trace -> metrics -> rescue -> panic catch -> dispatch by path
+//!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
+//!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
+//!   /images/...                   authority -> rate -> deadline -> body limit -> images
+//!   /health..., /metrics          deadline -> health, metrics
+//! ```
 
-use std::time::Duration;
+mod dispatch;
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, request::Parts};
+use layers::{
+    Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
+    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr, client_addr::ClientAddrLayer,
+    client_addr::TrustedProxies, deadline::DeadlineLayer, http_metrics::HttpMetricsLayer,
+    panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer, request_id::RequestIdLayer,
+    rescue::RescueLayer, trace::TraceLayer,
+};
+use tower::{
+    Service, ServiceBuilder, ServiceExt,
+    util::{BoxCloneSyncService, option_layer},
+};
+
+use self::dispatch::{Dispatch, Route, Routes, route_name};
+use crate::{
+    api::Api,
+    generate::Generator,
+    health::Health,
+    images::Images,
+    mcp::{self, ImageServer},
+    metrics::Exporter,
+    rescue,
+    storage::ImageStore,
+};
+
+/// A request body in which no byte comes for this long has stalled.
+const BODY_IDLE: Duration = Duration::from_secs(10);
+/// Health and metrics answer within this, or not at all.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where MCP is.
+pub const MCP_PATH: &str = "/mcp";
 
 /// Who may ask, how much, and for how long.
 #[derive(Debug, Clone)]
@@ -43,4 +91,201 @@ pub enum Listing {
     On,
     /// No one.
     Off,
+}
+
+/// A configured value that the stack cannot be built with.
+#[derive(Debug, thiserror::Error)]
+#[error("ALLOWED_HOSTS or ALLOWED_ORIGINS: {0}")]
+pub struct Error(#[from] layers::authority::InvalidEntries);
+
+/// What the stack dispatches to.
+#[derive(Clone)]
+pub struct Rooms {
+    /// The MCP server.
+    pub mcp: ImageServer,
+    /// The pipeline behind REST.
+    pub generator: Generator,
+    /// Where images live.
+    pub store: Arc<dyn ImageStore>,
+    /// How the server stands.
+    pub health: Health,
+    /// What it counts.
+    pub metrics: Exporter,
+}
+
+/// The whole server as one service: every request is answered, none fails.
+#[derive(Clone)]
+pub struct Stack(Inner);
+
+type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+impl Stack {
+    /// The main listener's stack; `with_metrics` serves `/metrics` here too.
+    ///
+    /// # Errors
+    /// A configured host or origin that is not one.
+    pub fn new(rooms: &Rooms, config: &Config, with_metrics: bool) -> Result<Self, Error> {
+        let authorities = AllowedAuthorities::new(&config.allowed_hosts, &config.allowed_origins)?;
+        let requests = rate_limit("requests", config.request_rate);
+        let images = rate_limit("images", config.image_rate);
+        let routes = Routes {
+            mcp: Some(generation_chain(
+                mcp::service(rooms.mcp.clone(), config.max_request_bytes),
+                &authorities,
+                requests.clone(),
+                config,
+            )),
+            api: Some(generation_chain(Api::new(rooms.generator.clone()), &authorities, requests, config)),
+            images: Some(image_chain(
+                Images::new(rooms.store.clone(), access(config.listing)),
+                &authorities,
+                images,
+                config,
+            )),
+            health: operation_chain(rooms.health.clone(), config),
+            metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
+        };
+        Ok(Self(edge(routes, config)))
+    }
+
+    /// The second listener's stack: health and metrics alone.
+    #[must_use]
+    pub fn operations(rooms: &Rooms, config: &Config) -> Self {
+        let routes = Routes {
+            mcp: None,
+            api: None,
+            images: None,
+            health: operation_chain(rooms.health.clone(), config),
+            metrics: Some(operation_chain(rooms.metrics.clone(), config)),
+        };
+        Self(edge(routes, config))
+    }
+}
+
+/// What every request passes, whatever its path.
+fn edge(routes: Routes, config: &Config) -> Inner {
+    let service = ServiceBuilder::new()
+        .layer(IntoBodyLayer)
+        // Who asks: the peer, or whom a trusted proxy names. Everything below keys on it.
+        .layer(ClientAddrLayer::new(TrustedProxies::new(config.trusted_proxies.clone())))
+        // A name for the request, in the answer too: what a user quotes and an operator greps.
+        .layer(RequestIdLayer)
+        // The span that log lines hang on; one line when the response's body ends.
+        .layer(TraceLayer::new(route_name).with_quiet(&["health", "metrics"]))
+        // Counts what the client saw, rescued failures included, until the body ends.
+        .layer(HttpMetricsLayer::new(route_name))
+        // Above this line nothing fails any more: causes become responses.
+        .layer(RescueLayer::new(rescue::respond))
+        .layer(IntoBodyLayer)
+        // A panic is one request's failure, not the connection's.
+        .layer(CatchPanicLayer)
+        .service(Dispatch::new(routes));
+    BoxCloneSyncService::new(service)
+}
+
+/// Who may list and delete, until there are credentials.
+fn access(listing: Listing) -> impl Fn(&Parts) -> bool + Send + Sync + 'static {
+    move |request| match listing {
+        Listing::Auto => request.extensions.get().is_some_and(ClientAddr::is_loopback),
+        Listing::On => true,
+        Listing::Off => false,
+    }
+}
+
+/// `/mcp` and REST: what may cost GPU time.
+fn generation_chain<S>(
+    inner: S,
+    authorities: &AllowedAuthorities,
+    rate: Option<RateLimitLayer>,
+    config: &Config,
+) -> Route
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let service = ServiceBuilder::new()
+        // Foreign hosts (DNS rebinding) and origins (CSRF) go before the body is read.
+        .layer(AuthorityLayer::new(authorities.clone()))
+        // A token is taken before anything is dispatched.
+        .layer(option_layer(rate))
+        // A generation waits, draws and stores within this; the queue and the predictor have
+        // deadlines of their own that end earlier and say more.
+        .layer(DeadlineLayer::new(config.generation_timeout))
+        // A body that drips holds no memory for long.
+        .layer(BodyIdleTimeoutLayer::new(BODY_IDLE))
+        // Nor is it ever larger than this.
+        .layer(BodyLimitLayer::new(config.max_request_bytes))
+        .layer(IntoBodyLayer)
+        .service(inner);
+    boxed(service)
+}
+
+/// `/images`: many cheap reads, with a limit of their own.
+fn image_chain(
+    inner: Images,
+    authorities: &AllowedAuthorities,
+    rate: Option<RateLimitLayer>,
+    config: &Config,
+) -> Route {
+    let service = ServiceBuilder::new()
+        // A rebound page must not read images either.
+        .layer(AuthorityLayer::new(authorities.clone()))
+        // Guessing and scraping are slow; reading does not eat into what generations may ask.
+        .layer(option_layer(rate))
+        // To the head only: a download takes as long as it takes.
+        .layer(DeadlineLayer::new(config.request_timeout))
+        // No request here has a body worth reading.
+        .layer(BodyLimitLayer::new(0))
+        .layer(IntoBodyLayer)
+        .service(inner);
+    boxed(service)
+}
+
+/// `/health` and `/metrics`: probes and scrapers come by pod address, so any Host will do.
+fn operation_chain<S>(inner: S, config: &Config) -> Route
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(config.request_timeout.min(OPERATION_TIMEOUT)))
+        .layer(BodyLimitLayer::new(0))
+        .layer(IntoBodyLayer)
+        .service(inner);
+    boxed(service)
+}
+
+fn boxed<S>(service: S) -> Route
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    BoxCloneSyncService::new(service.map_err(Into::into))
+}
+
+fn rate_limit(limiter: &'static str, rate: Option<Rate>) -> Option<RateLimitLayer> {
+    rate.map(|rate| RateLimitLayer::new(limiter, Quota::per_second(rate.per_second).with_burst(rate.burst)))
+}
+
+impl Service<Request<Body>> for Stack {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = <Inner as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stack")
+    }
 }

@@ -1,1 +1,133 @@
-//! The REST door to the pipeline.
+//! The REST door to the pipeline: `POST /mcp/v1/tools/generate_image`.
+//!
+//! The same parameters as the MCP tool, the same pipeline, and the same
+//! `{url, image_id, metadata}`; errors are problem details (RFC 9457).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use layers::{Body, BoxError, client_addr::ClientAddr};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    generate::{Error, Generated, Generator, Params},
+    image::Metadata,
+    predictor::progress_channel,
+    problem::Problem,
+};
+
+/// The path of the one tool.
+pub const GENERATE_IMAGE: &str = "/mcp/v1/tools/generate_image";
+
+/// A generated image, as REST answers it.
+#[derive(Debug, Serialize)]
+pub struct Answer<'a> {
+    url: &'a str,
+    image_id: String,
+    metadata: &'a Metadata,
+}
+
+/// Answers `POST` with a generated image.
+#[derive(Debug, Clone)]
+pub struct Api {
+    generator: Generator,
+}
+
+/// A request that cannot be taken as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRequest {
+    /// Not JSON by its own word.
+    #[error("the Content-Type must be application/json")]
+    MediaType,
+    /// Not JSON.
+    #[error("the body is not JSON: {0}")]
+    Syntax(serde_json::Error),
+    /// JSON, but not an object.
+    #[error("the body must be a JSON object of the tool's arguments")]
+    NotAnObject,
+    /// The body broke off.
+    #[error("the body could not be read")]
+    Body(#[source] BoxError),
+}
+
+impl<'a> From<&'a Generated> for Answer<'a> {
+    fn from(image: &'a Generated) -> Self {
+        Self {
+            url: &image.url,
+            image_id: image.metadata.image_id.to_string(),
+            metadata: &image.metadata,
+        }
+    }
+}
+
+impl Api {
+    /// The door to `generator`.
+    #[must_use]
+    pub fn new(generator: Generator) -> Self {
+        Self { generator }
+    }
+
+    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        if request.method() != Method::POST {
+            return Ok(Problem::method_not_allowed("POST").into_response());
+        }
+        require_json(&request)?;
+        let client = request.extensions().get::<ClientAddr>().map(ClientAddr::key);
+        let arguments = read_object(request.into_body()).await?;
+        let params = Params::from_json(&arguments).map_err(Error::Invalid)?;
+        let (progress, _) = progress_channel();
+        let image = self.generator.generate(params, client, &progress).await?;
+        let mut response = Response::new(Body::full(serde_json::to_vec(&Answer::from(&image))?));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+}
+
+impl tower::Service<Request<Body>> for Api {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+impl BadRequest {
+    /// The status that fits.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Syntax(_) | Self::NotAnObject | Self::Body(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// A page may send `text/plain` across origins without asking; JSON it may not. So this is a rule
+/// of safety, not of taste.
+fn require_json(request: &Request<Body>) -> Result<(), BadRequest> {
+    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(BadRequest::MediaType) }
+}
+
+async fn read_object(body: Body) -> Result<Map<String, Value>, BadRequest> {
+    let bytes = body.collect().await.map_err(BadRequest::Body)?.to_bytes();
+    match serde_json::from_slice(&bytes).map_err(BadRequest::Syntax)? {
+        Value::Object(arguments) => Ok(arguments),
+        _ => Err(BadRequest::NotAnObject),
+    }
+}

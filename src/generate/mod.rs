@@ -1,11 +1,16 @@
 //! One generation, from request to stored image. Every door (MCP, REST) goes through here.
 
+mod admission;
 mod params;
+mod pipeline;
 
 use std::time::Duration;
 
+pub use admission::Client;
 pub use params::{FieldError, InvalidParams, Kind, PARAMETERS, Parameter, Params, input_schema};
+pub use pipeline::{Generator, Load};
 
+pub use crate::predictor::{Progress, ProgressReceiver, ProgressSender, progress_channel};
 use crate::{image, predictor, storage};
 
 /// What the pipeline allows.
@@ -48,9 +53,14 @@ pub enum Error {
         /// When a place may be free.
         retry_after: Duration,
     },
-    /// The server is going down and takes no new work.
-    #[error("the server is shutting down; try again")]
-    ShuttingDown,
+    /// No place became free in time.
+    #[error("the server is busy: no place became free within {} s; try again later", .waited.as_secs())]
+    WaitedTooLong {
+        /// How long it waited.
+        waited: Duration,
+        /// When a place may be free.
+        retry_after: Duration,
+    },
     /// The predictor gave no image.
     #[error(transparent)]
     Predictor(#[from] predictor::Error),
@@ -60,4 +70,18 @@ pub enum Error {
     /// The image could not be stored.
     #[error("the image could not be stored: {0}")]
     Storage(#[from] storage::Error),
+}
+
+impl Error {
+    /// A short fixed word for metrics and logs.
+    #[must_use]
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::Overloaded { .. } | Self::WaitedTooLong { .. } => "overloaded",
+            Self::Predictor(error) => error.kind(),
+            Self::BadImage(_) => "bad_image",
+            Self::Storage(_) => "storage",
+        }
+    }
 }

@@ -101,6 +101,9 @@ const SEED: Parameter = Parameter {
 /// Every parameter, in the order in which they are documented.
 pub const PARAMETERS: [Parameter; 7] = [PROMPT, NEGATIVE_PROMPT, WIDTH, HEIGHT, STEPS, GUIDANCE, SEED];
 
+/// Unknown arguments told at most: a request may hold a hundred thousand.
+const MAX_UNKNOWN_TOLD: usize = 8;
+
 /// Validated arguments, defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Params {
@@ -132,6 +135,14 @@ pub struct FieldError {
     pub allowed: String,
 }
 
+impl FieldError {
+    /// An error of a value that is not allowed, or, without one, of its absence.
+    #[must_use]
+    pub fn new(field: &str, value: Option<&Value>, allowed: impl Into<String>) -> Self {
+        Self { field: cut(field, 64), value: value.map(shown), allowed: allowed.into() }
+    }
+}
+
 impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.value {
@@ -153,7 +164,20 @@ impl Params {
     /// # Errors
     /// Every argument that is unknown, missing, of the wrong type or out of range.
     pub fn from_json(arguments: &Map<String, Value>) -> Result<Self, InvalidParams> {
-        let mut errors: Vec<_> = arguments.iter().filter_map(|(name, value)| unknown(name, value)).collect();
+        Self::from_json_beside(arguments, &[])
+    }
+
+    /// As [`from_json`](Self::from_json), where `others` are arguments of the door itself: known
+    /// here, validated there.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    pub fn from_json_beside(arguments: &Map<String, Value>, others: &[&str]) -> Result<Self, InvalidParams> {
+        let mut errors: Vec<_> = arguments
+            .iter()
+            .filter_map(|(name, value)| unknown(name, value, others))
+            .take(MAX_UNKNOWN_TOLD)
+            .collect();
         let mut check = Check { arguments, errors: &mut errors };
         let params = Self {
             prompt: check.text(&PROMPT).unwrap_or_default(),
@@ -230,7 +254,7 @@ impl Parameter {
     }
 
     fn error(&self, value: Option<&Value>) -> FieldError {
-        FieldError { field: self.name.to_owned(), value: value.map(shown), allowed: self.allowed() }
+        FieldError::new(self.name, value, self.allowed())
     }
 }
 
@@ -288,16 +312,14 @@ impl Check<'_> {
     }
 }
 
-fn unknown(name: &str, value: &Value) -> Option<FieldError> {
-    if PARAMETERS.iter().any(|parameter| parameter.name == name) {
+fn unknown(name: &str, value: &Value, others: &[&str]) -> Option<FieldError> {
+    let known = || PARAMETERS.iter().map(|parameter| parameter.name).chain(others.iter().copied());
+    if known().any(|known| known == name) {
         return None;
     }
-    let names: Vec<_> = PARAMETERS.iter().map(|parameter| parameter.name).collect();
-    Some(FieldError {
-        field: cut(name, 64),
-        value: Some(shown(value)),
-        allowed: format!("no such argument; the arguments are {}", names.join(", ")),
-    })
+    let names: Vec<_> = known().collect();
+    let allowed = format!("no such argument; the arguments are {}", names.join(", "));
+    Some(FieldError::new(name, Some(value), allowed))
 }
 
 /// `number` as a `u32` if it is one exactly.
@@ -407,6 +429,17 @@ mod tests {
             text.contains("`width` is 100; allowed: a whole number from 64 to 2048 that is a multiple of 8"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn params_that_are_unknown_are_told_up_to_a_limit() {
+        let mut arguments = json!({"prompt": "a fox", "include_preview": false});
+        (0..1_000).for_each(|i| arguments[format!("x{i}")] = i.into());
+        let arguments = arguments.as_object().expect("an object");
+        let error = Params::from_json_beside(arguments, &["include_preview"]).expect_err("refused");
+        assert_eq!(error.0.len(), MAX_UNKNOWN_TOLD);
+        assert!(error.0[0].allowed.ends_with("seed, include_preview"), "{}", error.0[0].allowed);
+        assert!(error.0.iter().all(|e| e.field.starts_with('x')));
     }
 
     #[test]

@@ -67,6 +67,6 @@ impl Metadata {
     /// The strong entity tag (RFC 9110, section 8.8.3), quotes included: the content's hash.
     #[must_use]
     pub fn entity_tag(&self) -> String {
-        format!("\"{}\"", &self.sha256[..self.sha256.len().min(32)])
+        format!("\"{}\"", self.sha256.get(..32).unwrap_or(&self.sha256))
     }
 }

@@ -50,7 +50,7 @@ pub enum Error {
         message: String,
     },
     /// It did not answer in time.
-    #[error("the image model did not answer within {} s; ask for fewer steps or a smaller image, or ask the operator to raise KSERVE_TIMEOUT", .0.as_secs_f64())]
+    #[error("the image model did not answer within {} s; ask for fewer steps or a smaller image, or ask the operator to raise KSERVE_TIMEOUT and the timeouts of gateways before the model", .0.as_secs_f64())]
     TimedOut(Duration),
     /// Its reply is over the limit.
     #[error(

@@ -33,7 +33,8 @@ pub struct KserveV1Config {
     pub model_url: url::Url,
     /// The model's name.
     pub model_name: String,
-    /// How long one prediction may take, from dispatch to its whole reply.
+    /// How long one prediction may take, from dispatch to its whole reply; retries and the waits
+    /// between them included.
     pub timeout: std::time::Duration,
     /// How long a connection may take to be made.
     pub connect_timeout: std::time::Duration,

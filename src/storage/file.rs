@@ -1,1 +1,212 @@
 //! Images in a folder, local or a mounted volume.
+//!
+//! ```text
+//! <base>/<first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
+//!                                       <id>.tmp      the image while it is written
+//!                                       <id>.png      the image; its appearance is the commit
+//! ```
+//!
+//! Seven digits are a *bucket*, about 17.5 minutes of ids, so age is known from names alone. Several
+//! processes may share the folder: what must happen once hangs on an exclusive creation or on a
+//! removal, and files that are not ours by their exact name are never touched.
+//!
+//! Each operation is one blocking job, which runs to its end when the caller goes away.
+
+mod delete;
+mod expire;
+mod folder;
+mod list;
+mod name;
+mod probe;
+mod read;
+mod save;
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64},
+    },
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use chrono::Utc;
+
+use self::{folder::Folder, name::Bucket};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, image_url};
+use crate::image::{ImageId, Metadata};
+
+/// Not the number of a bucket: those have 28 bits.
+const NO_BUCKET: u32 = u32::MAX;
+
+/// A store in a folder.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    public_base_url: String,
+    sync: bool,
+    /// The bucket whose own name is known to be on disk.
+    durable: AtomicU32,
+    /// Buckets below this one were swept by this process.
+    swept: AtomicU64,
+    readers: Arc<read::Readers>,
+}
+
+impl FileStore {
+    /// Uses a folder, and makes it if it is absent (then for this user alone).
+    ///
+    /// With `sync` a save returns when the disk has the image; without it, an image saved in the
+    /// last seconds before a power failure may be lost or damaged.
+    ///
+    /// # Errors
+    /// When the folder can neither be used nor made; the message names it and says what to do.
+    pub fn open(path: &Path, public_base_url: &str, sync: bool) -> Result<Self, Error> {
+        let path = std::path::absolute(path).map_err(|error| failed("use the folder", path, error))?;
+        let new = !path.exists();
+        let opened = make_base(&path).and_then(|()| Folder::open(&path)).and_then(|_| {
+            // The folder's own name: on disk before the first image is acknowledged.
+            path.parent().filter(|_| sync && new).map_or(Ok(()), |parent| Folder::open(parent)?.sync())
+        });
+        opened.map_err(|source| {
+            const HINT: &str = ": make it, writable for this user, or set STORAGE_PATH to another folder";
+            Failed { action: "use the folder", path: path.clone(), hint: HINT, source }
+        })?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                path,
+                public_base_url: public_base_url.to_owned(),
+                sync,
+                durable: AtomicU32::new(NO_BUCKET),
+                swept: AtomicU64::new(0),
+                readers: Arc::default(),
+            }),
+        })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || job(&shared)).await
+    }
+}
+
+#[async_trait]
+impl ImageStore for FileStore {
+    fn kind(&self) -> &'static str {
+        "file"
+    }
+
+    async fn save(&self, image: NewImage) -> Result<(), Error> {
+        self.run(move |shared| save::save(shared, &image, &|_| Ok(()))).await
+    }
+
+    async fn open(&self, id: ImageId) -> Result<Opened, Error> {
+        self.run(move |shared| read::open(shared, id, Utc::now())).await
+    }
+
+    async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.run(move |shared| read::metadata(shared, id, Utc::now())).await
+    }
+
+    async fn delete(&self, id: ImageId) -> Result<bool, Error> {
+        self.run(move |shared| delete::delete(shared, id, Utc::now())).await
+    }
+
+    fn url(&self, metadata: &Metadata) -> String {
+        image_url(&self.shared.public_base_url, metadata)
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, Error> {
+        self.run(move |shared| list::list(shared, &query, Utc::now())).await
+    }
+
+    async fn expire(&self, now: SystemTime) -> Result<Expired, Error> {
+        expire::expire(&self.shared, now).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.run(probe::probe).await
+    }
+}
+
+impl Shared {
+    fn bucket_path(&self, bucket: Bucket) -> PathBuf {
+        self.path.join(bucket.to_string())
+    }
+
+    /// Opens a bucket; `None` if it is not there.
+    fn bucket(&self, bucket: Bucket) -> Result<Option<Folder>, Error> {
+        Folder::open_in(&self.path, &bucket.to_string())
+            .map_err(|error| failed("open the folder", &self.bucket_path(bucket), error))
+    }
+
+    fn bucket_of(&self, id: ImageId) -> Result<Option<Folder>, Error> {
+        self.bucket(Bucket::of(id))
+    }
+
+    /// The buckets there are, in no order. A base folder that was removed has none.
+    fn buckets(&self) -> Result<Vec<Bucket>, Error> {
+        let listed = || -> io::Result<Vec<Bucket>> {
+            let base = match Folder::open(&self.path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                opened => opened?,
+            };
+            let names = base.names()?;
+            names.filter_map(|name| name.map(|name| Bucket::parse(name.as_bytes())).transpose()).collect()
+        };
+        listed().map_err(|error| failed("list", &self.path, error))
+    }
+}
+
+/// Makes the base folder if it is absent: for this user alone, as prompts and images are private.
+fn make_base(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// What was tried, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}{hint}", path.display())]
+struct Failed {
+    action: &'static str,
+    path: PathBuf,
+    hint: &'static str,
+    source: io::Error,
+}
+
+/// The error of an operation that did not fail for want of the image itself.
+fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Failed { action, path: path.to_owned(), hint: "", source }.into()
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed.source.kind() {
+            // The folder is meant, not an image.
+            ErrorKind::NotFound | ErrorKind::AlreadyExists => Self::Unavailable(Box::new(failed)),
+            kind => io::Error::new(kind, failed).into(),
+        }
+    }
+}
+
+/// Runs a whole operation where it may block, with the caller's span.
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let span = tracing::Span::current();
+    let finished = tokio::task::spawn_blocking(move || span.in_scope(job)).await;
+    finished.unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error))))
+}
+
+#[cfg(test)]
+mod tests;

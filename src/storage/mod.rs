@@ -9,13 +9,13 @@ mod file;
 mod memory;
 mod observed;
 
-use std::{ops::Range, path::PathBuf, pin::Pin, time::SystemTime};
+use std::{ops::Range, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-pub use self::error::Error;
+pub use self::{error::Error, file::FileStore, memory::MemoryStore, observed::Observed};
 use crate::image::{ImageId, Metadata};
 
 /// Bytes of an image as they come from the backend, in chunks.
@@ -45,6 +45,27 @@ pub enum Backend {
         /// Bytes of images kept at most; beyond it a save is [`Error::Full`].
         max_bytes: u64,
     },
+}
+
+impl Backend {
+    /// `file` or `memory`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Memory { .. } => "memory",
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    /// For a person: the backend and where it is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { path } => write!(f, "file, {}", path.display()),
+            Self::Memory { max_bytes } => write!(f, "memory, up to {max_bytes} bytes, gone when the server ends"),
+        }
+    }
 }
 
 /// An image to be saved; `metadata` describes exactly these `bytes`.
@@ -150,4 +171,22 @@ pub trait ImageStore: Send + Sync + 'static {
 
     /// Whether the backend can be written, read and deleted from, by doing so.
     async fn check(&self) -> Result<(), Error>;
+}
+
+/// Builds the configured backend, measured.
+///
+/// # Errors
+/// When the folder of a file backend can neither be used nor made; the message names it and says
+/// what to do.
+pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
+    let url = config.public_base_url.as_str();
+    Ok(match &config.backend {
+        Backend::File { path } => Arc::new(Observed::new(FileStore::open(path, url, config.sync)?)),
+        Backend::Memory { max_bytes } => Arc::new(Observed::new(MemoryStore::new(url, *max_bytes))),
+    })
+}
+
+/// The URL of an image below the public base URL.
+fn image_url(public_base_url: &str, metadata: &Metadata) -> String {
+    format!("{}/images/{}", public_base_url.trim_end_matches('/'), metadata.file_name())
 }

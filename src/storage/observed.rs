@@ -1,1 +1,203 @@
 //! Measures another store.
+
+use std::{
+    ops::Range,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Instant, SystemTime},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use metrics::{counter, histogram};
+
+use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page};
+use crate::image::{ImageId, Metadata};
+
+/// A store that counts and times what another one does.
+///
+/// The operation `read` is the streaming of an opened image: it is counted when the stream is
+/// dropped, and timed without the pauses in which nothing is asked of it.
+#[derive(Debug)]
+pub struct Observed<S> {
+    inner: S,
+}
+
+impl<S: ImageStore> Observed<S> {
+    /// Measures `inner`.
+    pub fn new(inner: S) -> Self {
+        Self { inner }
+    }
+
+    async fn measure<T>(
+        &self,
+        operation: &'static str,
+        run: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut measured = Measured::new(self.inner.kind(), operation);
+        let started = Instant::now();
+        let result = run.await;
+        measured.seconds = started.elapsed().as_secs_f64();
+        measured.outcome = result.as_ref().map_or_else(outcome, |_| "ok");
+        result
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: ImageStore> ImageStore for Observed<S> {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn save(&self, image: NewImage) -> Result<(), Error> {
+        let length = image.bytes.len() as u64;
+        self.measure("save", self.inner.save(image)).await?;
+        counter!("mcp_image_storage_written_bytes_total", "backend" => self.kind()).increment(length);
+        Ok(())
+    }
+
+    async fn open(&self, id: ImageId) -> Result<Opened, Error> {
+        let Opened { metadata, content } = self.measure("open", self.inner.open(id)).await?;
+        let content = Box::new(ObservedContent { backend: self.kind(), inner: content });
+        Ok(Opened { metadata, content })
+    }
+
+    async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.measure("metadata", self.inner.metadata(id)).await
+    }
+
+    async fn delete(&self, id: ImageId) -> Result<bool, Error> {
+        self.measure("delete", self.inner.delete(id)).await
+    }
+
+    fn url(&self, metadata: &Metadata) -> String {
+        self.inner.url(metadata)
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, Error> {
+        self.measure("list", self.inner.list(query)).await
+    }
+
+    async fn expire(&self, now: SystemTime) -> Result<Expired, Error> {
+        self.measure("expire", self.inner.expire(now)).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.measure("check", self.inner.check()).await
+    }
+}
+
+struct ObservedContent {
+    backend: &'static str,
+    inner: Box<dyn Content>,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Content for ObservedContent {
+    async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
+        let mut measured = Measured::new(self.backend, "read");
+        let wanted = range.end.saturating_sub(range.start);
+        let started = Instant::now();
+        let result = self.inner.stream(range).await;
+        measured.seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(inner) => Ok(Box::pin(ObservedStream { inner, asked: None, wanted, read: 0, measured })),
+            Err(error) => {
+                measured.outcome = outcome(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+struct ObservedStream {
+    inner: ByteStream,
+    /// When the chunk that is being read was asked for.
+    asked: Option<Instant>,
+    wanted: u64,
+    read: u64,
+    measured: Measured,
+}
+
+impl Stream for ObservedStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let asked = *self.asked.get_or_insert_with(Instant::now);
+        let item = ready!(self.inner.as_mut().poll_next(context));
+        self.asked = None;
+        self.measured.seconds += asked.elapsed().as_secs_f64();
+        match &item {
+            Some(Ok(chunk)) => self.read += chunk.len() as u64,
+            Some(Err(error)) => self.measured.outcome = outcome(error),
+            None => {}
+        }
+        // Who knows the length does not ask for the end of the stream.
+        if self.read >= self.wanted && self.measured.outcome == CANCELLED {
+            self.measured.outcome = "ok";
+        }
+        Poll::Ready(item)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for ObservedStream {
+    fn drop(&mut self) {
+        counter!("mcp_image_storage_read_bytes_total", "backend" => self.measured.backend)
+            .increment(self.read);
+    }
+}
+
+/// What an operation is counted as when its caller goes away first.
+const CANCELLED: &str = "cancelled";
+
+/// An operation; counted when dropped, so that one whose caller goes away is counted too.
+struct Measured {
+    backend: &'static str,
+    operation: &'static str,
+    outcome: &'static str,
+    seconds: f64,
+}
+
+impl Measured {
+    fn new(backend: &'static str, operation: &'static str) -> Self {
+        Self { backend, operation, outcome: CANCELLED, seconds: 0.0 }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        counter!(
+            "mcp_image_storage_operations_total",
+            "backend" => self.backend, "operation" => self.operation, "outcome" => self.outcome
+        )
+        .increment(1);
+        if self.outcome != CANCELLED {
+            histogram!(
+                "mcp_image_storage_operation_duration_seconds",
+                "backend" => self.backend, "operation" => self.operation
+            )
+            .record(self.seconds);
+        }
+    }
+}
+
+fn outcome(error: &Error) -> &'static str {
+    match error {
+        Error::NotFound => "not_found",
+        Error::AlreadyExists => "already_exists",
+        Error::Full(_) => "full",
+        Error::ReadOnly(_) => "read_only",
+        Error::Unavailable(_) => "unavailable",
+        Error::Corrupt { .. } => "corrupt",
+    }
+}
+
+#[cfg(test)]
+mod tests;

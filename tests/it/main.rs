@@ -1,1 +1,11 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
+
+#[path = "../support/fake_predictor.rs"]
+mod fake_predictor;
+#[path = "../support/store_conformance.rs"]
+mod store_conformance;
+
+mod architecture;
+mod kserve_peer;
+mod kserve_v1;
+mod store;

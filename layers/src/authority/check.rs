@@ -1,0 +1,142 @@
+//! The decision over one request head.
+
+use http::header::{HOST, ORIGIN};
+use http::uri::Uri;
+use http::{HeaderMap, Version};
+
+use super::AllowedAuthorities;
+use super::parse::HostPort;
+use crate::{BadHost, BoxError, HostRefused, OriginRefused};
+
+/// Fails with [`BadHost`], [`HostRefused`] or [`OriginRefused`].
+pub(super) fn check(
+    allowed: &AllowedAuthorities,
+    version: Version,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), BoxError> {
+    let authority = authority(version, uri, headers)?;
+    let asked = HostPort::parse(authority).ok_or(BadHost::Invalid)?;
+    if !allowed.allows_host(&asked) {
+        return Err(HostRefused { host: authority.into() }.into());
+    }
+    check_origin(allowed, headers)
+}
+
+/// The one authority of a request, as written.
+fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, BadHost> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(BadHost::Several);
+    }
+    let host = host.map(|value| value.to_str().map_err(|_| BadHost::Invalid)).transpose()?;
+    let target = uri.authority().map(http::uri::Authority::as_str);
+    match (host, target) {
+        (None, None) => Err(BadHost::Missing),
+        // HTTP/1.1 wants a Host even beside an absolute target (RFC 9112, section 3.2).
+        (None, Some(_)) if version < Version::HTTP_2 => Err(BadHost::Missing),
+        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (Some(host), Some(target)) => {
+            let parsed = HostPort::parse(host).zip(HostPort::parse(target)).ok_or(BadHost::Invalid)?;
+            if parsed.0.is(&parsed.1) { Ok(host) } else { Err(BadHost::Disagrees) }
+        }
+    }
+}
+
+fn check_origin(allowed: &AllowedAuthorities, headers: &HeaderMap) -> Result<(), BoxError> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let Some(origin) = origins.next() else { return Ok(()) };
+    let origin = origin.to_str().ok().filter(|_| origins.next().is_none());
+    match origin {
+        Some(origin) if allowed.allows_origin(origin) => Ok(()),
+        _ => Err(OriginRefused { origin: origin.map(Into::into) }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::find_cause;
+
+    fn run(
+        version: Version,
+        uri: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(), BoxError> {
+        let allowed = AllowedAuthorities::new(["a.example"], ["https://app.example"]).unwrap();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        check(&allowed, version, &Uri::from_static(uri), &map)
+    }
+
+    fn bad_host(version: Version, uri: &'static str, headers: &[(&'static str, &'static str)]) -> BadHost {
+        let error = run(version, uri, headers).unwrap_err();
+        *find_cause::<BadHost>(&*error).unwrap_or_else(|| panic!("not a BadHost: {error}"))
+    }
+
+    const H1: Version = Version::HTTP_11;
+    const H2: Version = Version::HTTP_2;
+
+    #[test]
+    fn host_allowed_passes() {
+        assert!(run(H1, "/x", &[("host", "a.example:8000")]).is_ok());
+        assert!(run(H1, "/x", &[("host", "127.9.9.9")]).is_ok());
+        assert!(run(H2, "http://a.example/x", &[]).is_ok());
+        assert!(run(H2, "http://a.example/x", &[("host", "A.example.")]).is_ok());
+        assert!(run(H1, "http://a.example/x", &[("host", "a.example")]).is_ok());
+    }
+
+    #[test]
+    fn host_missing_several_or_invalid_is_a_bad_host() {
+        assert_eq!(bad_host(H1, "/x", &[]), BadHost::Missing);
+        assert_eq!(bad_host(H1, "http://a.example/x", &[]), BadHost::Missing);
+        assert_eq!(bad_host(H2, "/x", &[]), BadHost::Missing);
+        assert_eq!(bad_host(H1, "/x", &[("host", "a.example"), ("host", "a.example")]), BadHost::Several);
+        assert_eq!(bad_host(H1, "/x", &[("host", "")]), BadHost::Invalid);
+        assert_eq!(bad_host(H1, "/x", &[("host", "evil@localhost")]), BadHost::Invalid);
+        assert_eq!(bad_host(H1, "/x", &[("host", "l\u{f6}calhost")]), BadHost::Invalid);
+        assert_eq!(bad_host(H2, "http://evil@localhost/x", &[]), BadHost::Invalid);
+        assert_eq!(bad_host(H1, "http://evil@localhost/x", &[("host", "localhost")]), BadHost::Invalid);
+    }
+
+    #[test]
+    fn host_that_differs_from_the_target_is_a_bad_host() {
+        assert_eq!(bad_host(H1, "http://evil.example/x", &[("host", "localhost")]), BadHost::Disagrees);
+        assert_eq!(bad_host(H2, "http://localhost/x", &[("host", "evil.example")]), BadHost::Disagrees);
+        assert_eq!(bad_host(H1, "http://localhost:1/x", &[("host", "localhost:2")]), BadHost::Disagrees);
+    }
+
+    #[test]
+    fn host_not_allowed_is_refused() {
+        for (version, uri, headers) in [
+            (H1, "/x", &[("host", "evil.example")][..]),
+            (H1, "http://evil.example/x", &[("host", "evil.example")][..]),
+            (H2, "http://evil.example/x", &[][..]),
+        ] {
+            let error = run(version, uri, headers).unwrap_err();
+            assert_eq!(&*find_cause::<HostRefused>(&*error).unwrap().host, "evil.example");
+        }
+    }
+
+    #[test]
+    fn origin_allowed_passes_and_others_are_refused() {
+        let origin = |values: &[&'static str]| {
+            let mut headers = vec![("host", "localhost")];
+            headers.extend(values.iter().map(|value| ("origin", *value)));
+            run(H1, "/x", &headers)
+                .map_err(|error| find_cause::<OriginRefused>(&*error).cloned().unwrap().origin)
+        };
+        assert_eq!(origin(&["https://app.example"]), Ok(()));
+        assert_eq!(origin(&["http://localhost:3000"]), Ok(()));
+        assert_eq!(origin(&["https://evil.example"]), Err(Some("https://evil.example".into())));
+        assert_eq!(origin(&["null"]), Err(Some("null".into())));
+        assert_eq!(origin(&[""]), Err(Some("".into())));
+        assert_eq!(origin(&["https://app.example", "https://app.example"]), Err(None));
+        assert_eq!(origin(&["https://\u{e4}.example"]), Err(None));
+    }
+}

@@ -1,0 +1,59 @@
+//! The one line at the end of a request.
+
+use http::StatusCode;
+use tokio::time::Instant;
+use tracing::Span;
+
+use crate::observe::{Observe, Outcome};
+
+/// Logs how a request ended when it is dropped: with the body, or before there was one.
+pub struct Ending {
+    span: Span,
+    quiet: bool,
+    started: Instant,
+    status: Option<StatusCode>,
+    bytes: u64,
+    outcome: Outcome,
+}
+
+impl Ending {
+    pub(super) fn new(span: Span, quiet: bool) -> Self {
+        Self { span, quiet, started: Instant::now(), status: None, bytes: 0, outcome: Outcome::Aborted }
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    pub(super) fn failed(&mut self) {
+        self.outcome = Outcome::Error;
+    }
+}
+
+impl Observe for Ending {
+    fn data(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    fn scope<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        self.span.in_scope(poll)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let micros = u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let duration_ms = f64::from(micros) / 1e3;
+        let status = self.status.map(|status| status.as_u16());
+        let (bytes, outcome) = (self.bytes, self.outcome.as_str());
+        if self.quiet {
+            tracing::debug!(parent: &self.span, status, duration_ms, bytes, outcome, "request ended");
+        } else {
+            tracing::info!(parent: &self.span, status, duration_ms, bytes, outcome, "request ended");
+        }
+    }
+}

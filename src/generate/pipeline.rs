@@ -1,0 +1,287 @@
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use chrono::Utc;
+use sha2::{Digest, Sha256};
+use tracing::{Instrument, info, info_span, warn};
+
+use super::{
+    Config, Error, Generated, Params,
+    admission::{Admission, Client, Full},
+};
+use crate::{
+    image::{Generation, ImageId, Inspected, Limits, Metadata, inspect},
+    predictor::{Prediction, Predictor, Progress, ProgressSender, Request},
+    storage::{ImageStore, NewImage},
+};
+
+/// Bytes up to which an image is inspected and hashed in place: below, a thread hop costs more.
+const INLINE_BYTES: usize = 1024 * 1024;
+
+/// The pipeline: admit, predict, inspect, store.
+///
+/// Cheap to clone. Dropping the future of [`generate`](Self::generate) cancels the generation: it
+/// leaves the queue, or its call to the predictor is closed.
+#[derive(Clone)]
+pub struct Generator {
+    predictor: Arc<dyn Predictor>,
+    store: Arc<dyn ImageStore>,
+    admission: Admission,
+    config: Arc<Config>,
+}
+
+/// How busy the pipeline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Load {
+    /// Generations that draw now.
+    pub running: usize,
+    /// Generations that wait for a place.
+    pub waiting: usize,
+}
+
+impl std::fmt::Debug for Generator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generator").field("predictor", &self.predictor.describe()).finish_non_exhaustive()
+    }
+}
+
+impl Generator {
+    /// The pipeline from `predictor` to `store`.
+    #[must_use]
+    pub fn new(predictor: Arc<dyn Predictor>, store: Arc<dyn ImageStore>, config: Config) -> Self {
+        let admission = Admission::new(config.concurrency, config.queue_size);
+        Self { predictor, store, admission, config: Arc::new(config) }
+    }
+
+    /// Who draws.
+    #[must_use]
+    pub fn predictor(&self) -> &Arc<dyn Predictor> {
+        &self.predictor
+    }
+
+    /// Generations that draw now, and that wait.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { running: self.admission.running(), waiting: self.admission.waiting() }
+    }
+
+    /// What an image may be at most.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
+    /// Makes one image and stores it.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing is stored then.
+    pub async fn generate(
+        &self,
+        params: Params,
+        client: Client,
+        progress: &ProgressSender,
+    ) -> Result<Generated, Error> {
+        let mut outcome = Outcome::start(self.predictor.describe().model);
+        let image_id = ImageId::now();
+        let span = info_span!("generation", %image_id);
+        let result = self.run(image_id, params, client, progress).instrument(span.clone()).await;
+        outcome.finish(&result);
+        span.in_scope(|| report(&result));
+        result
+    }
+
+    async fn run(
+        &self,
+        image_id: ImageId,
+        params: Params,
+        client: Client,
+        progress: &ProgressSender,
+    ) -> Result<Generated, Error> {
+        let place = self.admit(client, progress).await?;
+        let request = self.request(params);
+        let started = Instant::now();
+        let prediction = self.predictor.predict(&request, progress).await?;
+        let elapsed = started.elapsed();
+        // The next one may draw while this one is stored.
+        drop(place);
+
+        progress.send(Progress::Storing);
+        let image = examine(prediction.image.clone(), self.config.limits).await?;
+        let metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
+        self.store.save(NewImage { bytes: image.bytes.clone(), metadata: metadata.clone() }).await?;
+        Ok(Generated { url: self.store.url(&metadata), metadata, bytes: image.bytes })
+    }
+
+    async fn admit(&self, client: Client, progress: &ProgressSender) -> Result<impl Drop + use<>, Error> {
+        let started = Instant::now();
+        let entered =
+            tokio::time::timeout(self.config.queue_timeout, self.admission.enter(client, progress)).await;
+        metrics::histogram!("mcp_image_generation_queue_wait_seconds").record(started.elapsed());
+        match entered {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(Full { waiting })) => Err(Error::Overloaded { waiting, retry_after: RETRY_AFTER }),
+            Err(_) => Err(Error::WaitedTooLong { waited: self.config.queue_timeout, retry_after: RETRY_AFTER }),
+        }
+    }
+
+    fn request(&self, params: Params) -> Request {
+        // A drawn seed is recorded, so that a picture someone likes can be made again.
+        let draws_seed = self.predictor.describe().takes_seed;
+        Request {
+            prompt: params.prompt,
+            negative_prompt: params.negative_prompt,
+            width: params.width,
+            height: params.height,
+            num_inference_steps: params.num_inference_steps,
+            guidance_scale: params.guidance_scale,
+            seed: params.seed.or_else(|| draws_seed.then(rand::random)),
+        }
+    }
+
+    fn metadata(
+        &self,
+        image_id: ImageId,
+        request: Request,
+        prediction: &Prediction,
+        image: &Examined,
+        elapsed: Duration,
+    ) -> Metadata {
+        let description = self.predictor.describe();
+        let created_at = image_id.created_at();
+        Metadata {
+            image_id,
+            format: image.inspected.format,
+            width: image.inspected.dimensions.width,
+            height: image.inspected.dimensions.height,
+            size_bytes: image.bytes.len() as u64,
+            sha256: image.sha256.clone(),
+            created_at,
+            // Counted from now, not from the id: a slow model does not eat into the image's life.
+            expires_at: Utc::now() + self.config.image_ttl,
+            generation: Generation {
+                prompt: request.prompt,
+                negative_prompt: request.negative_prompt,
+                num_inference_steps: request.num_inference_steps,
+                guidance_scale: request.guidance_scale,
+                seed: prediction.seed.or(request.seed),
+                model: prediction.model.clone().unwrap_or(description.model),
+                predictor: description.protocol.to_owned(),
+                generation_seconds: seconds(elapsed),
+            },
+        }
+    }
+}
+
+/// What a caller that finds the queue full is told to wait: about one generation.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+struct Examined {
+    bytes: Bytes,
+    inspected: Inspected,
+    sha256: String,
+}
+
+/// Inspects and hashes an image, off the runtime's threads where it takes long.
+async fn examine(bytes: Bytes, limits: Limits) -> Result<Examined, Error> {
+    if bytes.len() <= INLINE_BYTES {
+        return examine_now(bytes, limits);
+    }
+    match tokio::task::spawn_blocking(move || examine_now(bytes, limits)).await {
+        Ok(examined) => examined,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn examine_now(bytes: Bytes, limits: Limits) -> Result<Examined, Error> {
+    let inspected = inspect(&bytes, limits)?;
+    let bytes = bytes.slice(..inspected.length);
+    let sha256 = Sha256::digest(&bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        hex.push(char::from(HEX[usize::from(byte >> 4)]));
+        hex.push(char::from(HEX[usize::from(byte & 0xf)]));
+        hex
+    });
+    Ok(Examined { bytes, inspected, sha256 })
+}
+
+/// Seconds, to the millisecond: finer is noise.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// One line a generation.
+fn report(result: &Result<Generated, Error>) {
+    match result {
+        Ok(image) => {
+            let metadata = &image.metadata;
+            info!(
+                model = %metadata.generation.model,
+                format = %metadata.format,
+                width = metadata.width,
+                height = metadata.height,
+                size_bytes = metadata.size_bytes,
+                generation_seconds = metadata.generation.generation_seconds,
+                expires_at = %metadata.expires_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                "image generated"
+            );
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(error).map(chain);
+            warn!(outcome = error.outcome(), %error, cause, "no image generated");
+        }
+    }
+}
+
+/// An error and what is behind it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// Counts a generation, also one whose caller went away.
+struct Outcome {
+    started: Instant,
+    model: String,
+    outcome: &'static str,
+}
+
+impl Outcome {
+    fn start(model: String) -> Self {
+        metrics::gauge!("mcp_image_generations_in_flight").increment(1);
+        Self { started: Instant::now(), model, outcome: "cancelled" }
+    }
+
+    fn finish(&mut self, result: &Result<Generated, Error>) {
+        self.outcome = match result {
+            Ok(image) => {
+                metrics::counter!("mcp_image_generated_bytes_total").increment(image.metadata.size_bytes);
+                "ok"
+            }
+            Err(error) => error.outcome(),
+        };
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        metrics::gauge!("mcp_image_generations_in_flight").decrement(1);
+        metrics::histogram!("mcp_image_generation_duration_seconds", "outcome" => self.outcome)
+            .record(self.started.elapsed());
+        let model = std::mem::take(&mut self.model);
+        metrics::counter!("mcp_image_generations_total", "outcome" => self.outcome, "model" => model)
+            .increment(1);
+        if self.outcome == "cancelled" {
+            info!("generation cancelled: the caller went away");
+        }
+    }
+}

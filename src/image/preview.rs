@@ -1,1 +1,0 @@
-//! A small preview of an image.

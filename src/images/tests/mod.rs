@@ -1,0 +1,81 @@
+mod fake;
+mod manage;
+mod read;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use self::fake::FakeStore;
+use super::*;
+use crate::{
+    image::{Format, ImageId},
+    storage,
+};
+
+const BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+
+/// A service over an own store, open for listing and deleting to requests with `x-admin`.
+struct Fixture {
+    store: Arc<FakeStore>,
+    images: Images,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// Asserts that this is a problem of the given kind, whole and not to be cached.
+    fn assert_problem(&self, status: u16, slug: &str) {
+        assert_eq!(self.status, status, "{}", self.body.escape_ascii());
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.header("cache-control"), "no-store");
+        assert_eq!(self.header("content-length"), self.body.len().to_string());
+        assert_eq!(self.json()["type"], format!("/problems/{slug}"));
+        assert_eq!(self.json()["status"], status);
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let store = Arc::new(FakeStore::default());
+        let shared: Arc<dyn ImageStore> = Arc::clone(&store) as _;
+        let images = Images::new(shared, |request| request.headers.contains_key("x-admin"));
+        Self { store, images }
+    }
+
+    async fn response(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        let Ok(response) = self.images.clone().oneshot(request).await;
+        response
+    }
+
+    async fn send(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let (parts, body) = self.response(method, path, fields).await.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, path, fields).await
+    }
+}

@@ -1,0 +1,322 @@
+//! The door of the endpoint: reads the body, caps it, and lets only one whole JSON-RPC message in.
+//!
+//! What it refuses it answers with a JSON-RPC error and a 4xx status, so that no broken request
+//! reaches the protocol machinery, whose own answers to such are plain text or 500.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    mem,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError};
+use layers::{Body, BodyStalled, BodyTooLarge, BoxError, find_cause};
+use rmcp::model::JsonRpcError;
+use tower::{Layer, Service};
+
+use super::{
+    cancel::Cancellations,
+    message::{self, JsonRpcMethod, Message, parse_body},
+    replies::Id,
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What clients must accept: a response is of one or the other type.
+const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+
+/// Puts a [`Guard`] in front of a service.
+#[derive(Debug, Clone)]
+pub(super) struct GuardLayer {
+    max_bytes: usize,
+    cancellations: Cancellations,
+}
+
+/// Reads and checks requests, and hands on those that are one JSON-RPC message, with the body in
+/// one piece and the [`JsonRpcMethod`] in the extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Guard<S> {
+    inner: S,
+    max_bytes: usize,
+    cancellations: Cancellations,
+}
+
+/// A request that is not let in.
+struct Refusal {
+    /// A word for metrics.
+    reason: &'static str,
+    status: StatusCode,
+    error: Box<JsonRpcError>,
+}
+
+impl GuardLayer {
+    /// A guard that takes bodies of up to `max_bytes`.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, cancellations: Cancellations::default() }
+    }
+}
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard { inner, max_bytes: self.max_bytes, cancellations: self.cancellations.clone() }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Guard<S>
+where
+    S: Service<Request<Bytes>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let max_bytes = self.max_bytes;
+        let cancellations = self.cancellations.clone();
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            let (body, message) = match admit(&parts, body, max_bytes).await {
+                Ok(admitted) => admitted,
+                Err(refusal) => return Ok(refusal.response()),
+            };
+            count(message.method);
+            if let Some(id) = &message.cancels {
+                cancellations.cancel(&parts.headers, id);
+            }
+            let in_flight = if message.method == JsonRpcMethod::TOOLS_CALL {
+                cancellations.remember(&parts.headers, message.id.as_ref())
+            } else {
+                None
+            };
+            // The machinery reads the header again, and knows no wildcards.
+            parts.headers.insert(header::ACCEPT, ACCEPTED);
+            parts.extensions.insert(message.method);
+            parts.extensions.insert(Id(message.id));
+            let call = inner.call(Request::from_parts(parts, body));
+            let mut response = match in_flight {
+                Some(in_flight) => in_flight.run(call).await?,
+                None => call.await?,
+            };
+            if message.method == JsonRpcMethod::INITIALIZE && response.status().is_success() {
+                Cancellations::name_client(response.headers_mut());
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl Refusal {
+    fn new(reason: &'static str, status: StatusCode, message: impl Into<String>) -> Self {
+        Self { reason, status, error: message::invalid(None, message.into()) }
+    }
+
+    fn response(&self) -> Response<Body> {
+        metrics::counter!("mcp_image_rpc_refused_total", "reason" => self.reason).increment(1);
+        let mut response = json_response(self.status, &self.error);
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+}
+
+/// A response to a request that did not get as far as its JSON-RPC message.
+pub fn error_response(status: StatusCode, message: String) -> Response<Body> {
+    json_response(status, &message::invalid(None, message))
+}
+
+/// A response whose body is a JSON-RPC error.
+pub(super) fn json_response(status: StatusCode, error: &JsonRpcError) -> Response<Body> {
+    let body = serde_json::to_vec(error).unwrap_or_default();
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+async fn admit<B>(parts: &Parts, body: B, max_bytes: usize) -> Result<(Bytes, Message), Refusal>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    check_head(parts)?;
+    let body = read(body, max_bytes).await?;
+    let message = parse_body(&body).map_err(|error| Refusal {
+        reason: "message",
+        status: StatusCode::BAD_REQUEST,
+        error,
+    })?;
+    Ok((body, message))
+}
+
+fn check_head(parts: &Parts) -> Result<(), Refusal> {
+    if parts.method != Method::POST {
+        let message =
+            "method not allowed: POST one JSON-RPC message; there are no sessions and no GET stream";
+        return Err(Refusal::new("method", StatusCode::METHOD_NOT_ALLOWED, message));
+    }
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(b"application/json")) {
+        let message = "unsupported media type: `Content-Type` must be application/json";
+        return Err(Refusal::new("content_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    let mut encodings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let message = "unsupported media type: `Content-Encoding` must be absent";
+        return Err(Refusal::new("content_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    if !accepts(&parts.headers, "application/json") || !accepts(&parts.headers, "text/event-stream") {
+        let message = "not acceptable: `Accept` must list application/json and text/event-stream";
+        return Err(Refusal::new("accept", StatusCode::NOT_ACCEPTABLE, message));
+    }
+    Ok(())
+}
+
+/// Reads the body. A body of many small frames is copied into one buffer: kept apart, each would
+/// hold on to the buffer that it was read into.
+async fn read<B>(body: B, max_bytes: usize) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| bytes <= max_bytes);
+    // `Content-Length`, where there is one: refused before a byte is read.
+    if !fits(body.size_hint().lower()) {
+        return Err(too_large(max_bytes));
+    }
+    let mut body = std::pin::pin!(body);
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreadable(error.into().as_ref(), max_bytes))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > max_bytes.saturating_sub(first.len() + whole.len()) {
+            return Err(too_large(max_bytes));
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+        } else {
+            whole.extend_from_slice(&mem::take(&mut first));
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+fn too_large(max_bytes: usize) -> Refusal {
+    let message = format!("the body is larger than the {max_bytes} bytes allowed");
+    Refusal::new("too_large", StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+/// A body that ended in an error: a limit in front of this one, or broken framing.
+fn unreadable(error: &(dyn StdError + 'static), max_bytes: usize) -> Refusal {
+    if let Some(BodyTooLarge { limit }) = find_cause(error) {
+        return too_large(*limit);
+    }
+    if find_cause::<LengthLimitError>(error).is_some() {
+        return too_large(max_bytes);
+    }
+    if find_cause::<BodyStalled>(error).is_some() {
+        let message = "the body came too slowly";
+        return Refusal::new("stalled", StatusCode::REQUEST_TIMEOUT, message);
+    }
+    tracing::debug!(error, "a request body could not be read");
+    let message = "the body could not be read: it is cut off or badly framed";
+    Refusal::new("framing", StatusCode::BAD_REQUEST, message)
+}
+
+/// Whether the client accepts a type by its name or by a wildcard. A weight of zero excludes.
+fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    let family = wanted.split('/').next().unwrap_or_default();
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter(|range| !is_excluded(range))
+        .any(|range| {
+            let range = essence(range);
+            range.eq_ignore_ascii_case(wanted.as_bytes())
+                || range == b"*/*"
+                || range.strip_suffix(b"/*").is_some_and(|name| name.eq_ignore_ascii_case(family.as_bytes()))
+        })
+}
+
+fn is_excluded(range: &[u8]) -> bool {
+    range.split(|byte| *byte == b';').skip(1).any(|parameter| {
+        let Some((name, value)) =
+            parameter.iter().position(|byte| *byte == b'=').map(|i| parameter.split_at(i))
+        else {
+            return false;
+        };
+        let value = value[1..].trim_ascii();
+        name.trim_ascii().eq_ignore_ascii_case(b"q")
+            && !value.is_empty()
+            && value.iter().all(|byte| matches!(byte, b'0' | b'.'))
+    })
+}
+
+/// A media type without its parameters.
+fn essence(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+fn count(method: JsonRpcMethod) {
+    metrics::counter!("mcp_image_rpc_messages_total", "method" => method.as_str()).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepting(values: &[&'static str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::ACCEPT, HeaderValue::from_static(value));
+        }
+        accepts(&headers, "application/json") && accepts(&headers, "text/event-stream")
+    }
+
+    #[test]
+    fn accept_that_covers_both_types_is_taken() {
+        for values in [
+            ["application/json, text/event-stream"].as_slice(),
+            &["text/event-stream;q=0.1,Application/JSON; charset=utf-8"],
+            &["application/json", "text/event-stream"],
+            &["*/*"],
+            &["application/*, text/*;q=0.9"],
+            &["text/html, */*;q=0.8"],
+        ] {
+            assert!(accepting(values), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn accept_that_lacks_a_type_is_refused() {
+        for values in [
+            [].as_slice(),
+            &[""],
+            &["application/json"],
+            &["text/event-stream"],
+            &["application/json, text/event-stream;q=0"],
+            &["application/json, text/event-stream; Q=0.000"],
+            &["application/jsonx, text/event-stream"],
+            &["*/*;q=0"],
+        ] {
+            assert!(!accepting(values), "{values:?}");
+        }
+    }
+}

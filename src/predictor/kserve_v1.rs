@@ -1,1 +1,0 @@
-//! KServe's V1 inference protocol.

@@ -1,0 +1,154 @@
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::Watcher},
+};
+use layers::{Body, BoxError, client_addr::PeerAddr};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::{ServiceExt, util::Oneshot};
+
+use super::{
+    Config,
+    io::{Activity, Deadlines, Guarded, Serving},
+};
+use crate::stack::Stack;
+
+/// Bytes of an HTTP/1 request head at most, and of the buffer that a body is written through.
+const HTTP1_BUFFER: usize = 64 * 1024;
+/// Headers of a request at most.
+const MAX_HEADERS: usize = 100;
+/// Bytes of an HTTP/2 request's headers at most.
+const HTTP2_HEADER_LIST: u32 = 16 * 1024;
+/// Requests in flight on one HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 128;
+/// Bytes buffered for one HTTP/2 stream's response.
+const HTTP2_SEND_BUFFER: usize = 256 * 1024;
+/// How often a quiet HTTP/2 peer is asked whether it is still there, and how long it may think.
+const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// Serves one connection, HTTP/1 or HTTP/2 as its first bytes say, until it ends or the server
+/// drains. Any byte stream will do: a socket, or a pipe in a test or fuzz target.
+///
+/// # Errors
+/// The connection's own: a peer that vanished, broke the protocol or was too slow.
+pub fn serve_connection<I>(
+    io: I,
+    peer: SocketAddr,
+    stack: Stack,
+    config: &Config,
+    watcher: Watcher,
+) -> impl Future<Output = Result<(), BoxError>> + Send + use<I>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let deadlines =
+        Deadlines { head: config.head_timeout, idle: config.idle_timeout, write: config.write_timeout };
+    let activity = Arc::new(Activity::default());
+    let io = TokioIo::new(Guarded::new(io, activity.clone(), deadlines));
+    let service = ConnectionService { stack, peer: PeerAddr(peer), activity };
+    async move { watcher.watch(protocol().serve_connection(io, service).into_owned()).await }
+}
+
+/// How HTTP is spoken. The deadlines are in [`Guarded`], below the protocol, because hyper's own
+/// do not cover the detection of the protocol nor the time between requests.
+fn protocol() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(HTTP1_BUFFER)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HTTP2_HEADER_LIST)
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .keep_alive_interval(HTTP2_PING.0)
+        .keep_alive_timeout(HTTP2_PING.1);
+    builder
+}
+
+/// The stack as hyper calls it: knows the peer, tells the socket what is being served.
+struct ConnectionService {
+    stack: Stack,
+    peer: PeerAddr,
+    activity: Arc<Activity>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<ServedBody>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let serving = self.activity.begin(request.version());
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer);
+        ResponseFuture { inner: self.stack.clone().oneshot(request), serving: Some(serving) }
+    }
+}
+
+pin_project! {
+    struct ResponseFuture {
+        #[pin]
+        inner: Oneshot<Stack, Request<Body>>,
+        serving: Option<Serving>,
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ServedBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.inner.poll(cx).map_ok(|response| {
+            let serving = this.serving.take();
+            response.map(|inner| ServedBody { inner, _serving: serving })
+        })
+    }
+}
+
+pin_project! {
+    /// A response's body: the request is being served until it is gone.
+    struct ServedBody {
+        #[pin]
+        inner: Body,
+        _serving: Option<Serving>,
+    }
+}
+
+impl http_body::Body for ServedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project().inner.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,160 @@
+//! From a path to its route, without a framework.
+
+use std::{
+    future::Ready,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, request::Parts};
+use layers::{Body, BoxError};
+use pin_project_lite::pin_project;
+use tower::{
+    Service, ServiceExt,
+    util::{BoxCloneSyncService, Oneshot},
+};
+
+use super::MCP_PATH;
+use crate::{api, problem::Problem};
+
+/// One route's chain, boxed at its door: it may fail with a typed cause, which the rescue answers.
+pub(super) type Route = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// The routes that a listener serves.
+pub(super) struct Routes {
+    pub(super) mcp: Option<Route>,
+    pub(super) api: Option<Route>,
+    pub(super) images: Option<Route>,
+    pub(super) health: Route,
+    pub(super) metrics: Option<Route>,
+}
+
+/// Where a request goes; also the fixed set of route names in metrics and spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Mcp,
+    Api,
+    Images,
+    Health,
+    Metrics,
+    Nowhere,
+}
+
+impl Target {
+    fn of(path: &str) -> Self {
+        match path {
+            MCP_PATH => Self::Mcp,
+            api::GENERATE_IMAGE => Self::Api,
+            "/metrics" => Self::Metrics,
+            "/health" => Self::Health,
+            "/images" => Self::Images,
+            _ if path.starts_with("/images/") => Self::Images,
+            _ if path.starts_with("/health/") => Self::Health,
+            _ => Self::Nowhere,
+        }
+    }
+}
+
+/// The route's name for metrics and spans.
+pub(super) fn route_name(request: &Parts) -> &'static str {
+    match Target::of(request.uri.path()) {
+        Target::Mcp => "mcp",
+        Target::Api => "api",
+        Target::Images => "images",
+        Target::Health => "health",
+        Target::Metrics => "metrics",
+        Target::Nowhere => "none",
+    }
+}
+
+/// The service that dispatches.
+#[derive(Clone)]
+pub(super) struct Dispatch {
+    routes: Arc<Routes>,
+}
+
+impl Dispatch {
+    pub(super) fn new(routes: Routes) -> Self {
+        Self { routes: Arc::new(routes) }
+    }
+
+    fn route(&self, path: &str) -> Option<&Route> {
+        let routes = &*self.routes;
+        match Target::of(path) {
+            Target::Mcp => routes.mcp.as_ref(),
+            Target::Api => routes.api.as_ref(),
+            Target::Images => routes.images.as_ref(),
+            Target::Health => Some(&routes.health),
+            Target::Metrics => routes.metrics.as_ref(),
+            Target::Nowhere => None,
+        }
+    }
+}
+
+impl Service<Request<Body>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // A route is polled ready when it is known which one it is.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        match self.route(request.uri().path()) {
+            Some(route) => ResponseFuture::Route { inner: route.clone().oneshot(request) },
+            None => ResponseFuture::Answer { inner: std::future::ready(Ok(Problem::not_found().into_response())) },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Dispatch`].
+    #[project = Projected]
+    pub(super) enum ResponseFuture {
+        Route { #[pin] inner: Oneshot<Route, Request<Body>> },
+        Answer { #[pin] inner: Ready<Result<Response<Body>, BoxError>> },
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            Projected::Route { inner } => inner.poll(cx),
+            Projected::Answer { inner } => inner.poll(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_go_to_their_routes_and_no_others() {
+        for (path, target) in [
+            ("/mcp", Target::Mcp),
+            ("/mcp/v1/tools/generate_image", Target::Api),
+            ("/images", Target::Images),
+            ("/images/", Target::Images),
+            ("/images/x.png", Target::Images),
+            ("/health", Target::Health),
+            ("/health/ready", Target::Health),
+            ("/metrics", Target::Metrics),
+            ("/mcp/", Target::Nowhere),
+            ("/MCP", Target::Nowhere),
+            ("/imagesx", Target::Nowhere),
+            ("/healthz", Target::Nowhere),
+            ("//mcp", Target::Nowhere),
+            ("/images/../mcp", Target::Images),
+            ("", Target::Nowhere),
+            ("*", Target::Nowhere),
+        ] {
+            assert_eq!(Target::of(path), target, "{path}");
+        }
+    }
+}

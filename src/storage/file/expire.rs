@@ -1,0 +1,263 @@
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Shared, blocking,
+    delete::remove,
+    failed,
+    folder::Folder,
+    name::{Bucket, Kind, Name},
+    probe::is_probe,
+    read::Sidecar,
+};
+use crate::{
+    image::{Format, ImageId},
+    storage::{Error, Expired},
+};
+
+/// A file of ours that belongs to no image is a leftover at this age; younger, it may be a save
+/// under way. Saves give up at half of it.
+const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// An image without readable metadata answers 404, and nobody knows when it is due. It goes at
+/// this age, which leaves a day to look at what happened.
+const DAMAGED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Buckets behind the first image that is not due, looked through for leftovers in one cycle.
+const SWEPT_BUCKETS: usize = 16;
+
+/// After so many failures in one cycle the folder is at fault, not its files.
+const MOST_FAILURES: u64 = 100;
+
+/// Removes what is due, bucket by bucket from the oldest, until the first image that is not due.
+///
+/// Leftovers go as the walk comes by. Behind its end, where long-lived images may keep it from
+/// coming for long, each bucket is looked through once more when all that began in it must have
+/// ended. Dropped in the middle, it stops at the next image.
+pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expired, Error> {
+    let stop = StopOnDrop::default();
+    let listing = Arc::clone(shared);
+    let (mut buckets, swept) =
+        blocking(move || Ok((listing.buckets()?, sweep_probes(&listing, now)))).await?;
+    buckets.sort_unstable();
+    let mut total = Expired { swept, ..Expired::default() };
+
+    let mut next = 0;
+    for &bucket in &buckets {
+        let (shared, stopped) = (Arc::clone(shared), Arc::clone(&stop.0));
+        let (cleaned, end) = blocking(move || {
+            let mut walk = Walk::new(now, stopped);
+            walk.bucket(&shared, bucket, Images::Remove);
+            Ok((walk.done, walk.end))
+        })
+        .await?;
+        add(&mut total, cleaned);
+        if end || total.failed >= MOST_FAILURES {
+            break;
+        }
+        next += 1;
+    }
+
+    let behind = shared.swept.load(Ordering::Acquire);
+    let finished = |bucket: &&Bucket| age(now, bucket.end_millis()) >= LEFTOVER_AGE;
+    let unswept = buckets[next..].iter().filter(|bucket| u64::from(bucket.0) >= behind);
+    for &bucket in unswept.take_while(finished).take(SWEPT_BUCKETS) {
+        let (shared, stopped) = (Arc::clone(shared), Arc::clone(&stop.0));
+        let cleaned = blocking(move || {
+            let mut walk = Walk::new(now, stopped);
+            walk.bucket(&shared, bucket, Images::Keep);
+            shared.swept.store(u64::from(bucket.0) + 1, Ordering::Release);
+            Ok(walk.done)
+        })
+        .await?;
+        add(&mut total, cleaned);
+    }
+    Ok(total)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Images {
+    /// Remove the images that are due, up to the first that is not.
+    Remove,
+    /// Remove leftovers only.
+    Keep,
+}
+
+/// What there is of one image.
+#[derive(Debug, Default)]
+struct Files {
+    images: Vec<Format>,
+    sidecar: bool,
+    temporary: bool,
+}
+
+struct Walk {
+    now: SystemTime,
+    now_utc: DateTime<Utc>,
+    stopped: Arc<AtomicBool>,
+    done: Expired,
+    /// Reached an image that is not due.
+    end: bool,
+}
+
+impl Walk {
+    fn new(now: SystemTime, stopped: Arc<AtomicBool>) -> Self {
+        Self { now, now_utc: now.into(), stopped, done: Expired::default(), end: false }
+    }
+
+    fn bucket(&mut self, shared: &Shared, bucket: Bucket, images: Images) {
+        let found = shared.bucket(bucket).and_then(|folder| {
+            let Some(folder) = folder else { return Ok(None) };
+            let files = files(&folder).map_err(|error| failed("list", folder.path(), error))?;
+            Ok(Some((folder, files)))
+        });
+        let (folder, files) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => return,
+            Err(error) => return self.failed(&bucket, &error),
+        };
+        for (id, files) in files {
+            if self.stopped.load(Ordering::Relaxed) || self.done.failed >= MOST_FAILURES {
+                return;
+            }
+            let outcome = if files.images.is_empty() {
+                self.leftover(&folder, id, &files)
+            } else if images == Images::Remove {
+                self.image(&folder, id, &files)
+            } else {
+                Ok(())
+            };
+            if let Err(error) = outcome {
+                self.failed(&id, &error);
+            }
+            if self.end {
+                return;
+            }
+        }
+        if images == Images::Remove && age(self.now, bucket.end_millis()) > Duration::ZERO {
+            remove_empty(shared, bucket);
+        }
+    }
+
+    fn failed(&mut self, what: &dyn fmt::Display, error: &(dyn std::error::Error + 'static)) {
+        tracing::warn!(%what, error, "cannot be cleaned; the next cycle tries again");
+        self.done.failed += 1;
+    }
+
+    fn image(&mut self, folder: &Folder, id: ImageId, files: &Files) -> io::Result<()> {
+        match Sidecar::read(folder, id)? {
+            Sidecar::Whole(metadata) if !metadata.is_expired(self.now_utc) => self.end = true,
+            Sidecar::Whole(metadata) if files.images.contains(&metadata.format) => {
+                if remove(folder, &metadata)? {
+                    self.done.removed += 1;
+                    self.done.removed_bytes += metadata.size_bytes;
+                }
+            }
+            Sidecar::Whole(_) | Sidecar::Absent | Sidecar::Damaged(_) => self.damaged(folder, id, files)?,
+        }
+        Ok(())
+    }
+
+    fn damaged(&mut self, folder: &Folder, id: ImageId, files: &Files) -> io::Result<()> {
+        let names: Vec<_> = files.images.iter().map(|format| Name::image(id, *format).to_string()).collect();
+        let old = age(self.now, id.created_millis()) >= DAMAGED_AGE;
+        for name in &names {
+            let Some(status) = folder.status(name)? else { continue };
+            if old && since(self.now, status.modified) >= DAMAGED_AGE && folder.remove(name)? {
+                tracing::warn!(path = %folder.path().join(name).display(), "removed a damaged image");
+                self.done.swept += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes files of an id that has no image.
+    fn leftover(&mut self, folder: &Folder, id: ImageId, files: &Files) -> io::Result<()> {
+        let sidecar = files.sidecar.then(|| Name::sidecar(id));
+        let temporary = files.temporary.then(|| Name::temporary(id));
+        // The sidecar last: it reserves the id.
+        for name in [temporary, sidecar].into_iter().flatten() {
+            let name = name.to_string();
+            let Some(status) = folder.status(&name)? else { continue };
+            if since(self.now, status.modified) >= LEFTOVER_AGE && folder.remove(&name)? {
+                self.done.swept += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Our files in a bucket, by id.
+fn files(folder: &Folder) -> io::Result<BTreeMap<ImageId, Files>> {
+    let mut files = BTreeMap::<ImageId, Files>::new();
+    for name in folder.names()? {
+        let Some(Name { id, kind }) = Name::parse(name?.as_bytes()) else { continue };
+        let of_id = files.entry(id).or_default();
+        match kind {
+            Kind::Image(format) => of_id.images.push(format),
+            Kind::Sidecar => of_id.sidecar = true,
+            Kind::Temporary => of_id.temporary = true,
+        }
+    }
+    Ok(files)
+}
+
+/// Removes a bucket if nothing is in it. A save that wanted to use it makes it again.
+fn remove_empty(shared: &Shared, bucket: Bucket) {
+    let path = shared.bucket_path(bucket);
+    if let Err(error) = std::fs::remove_dir(&path) {
+        tracing::trace!(path = %path.display(), %error, "the bucket stays");
+    }
+}
+
+/// Removes probes that were interrupted.
+fn sweep_probes(shared: &Shared, now: SystemTime) -> u64 {
+    let sweep = || -> io::Result<u64> {
+        let base = Folder::open(&shared.path)?;
+        let mut swept = 0;
+        for name in base.names()? {
+            let name = name?;
+            let Some(name) = name.to_str().ok().filter(|name| is_probe(name.as_bytes())) else { continue };
+            let Some(status) = base.status(name)? else { continue };
+            if since(now, status.modified) >= LEFTOVER_AGE && base.remove(name)? {
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    };
+    sweep().unwrap_or(0)
+}
+
+fn since(now: SystemTime, then: SystemTime) -> Duration {
+    now.duration_since(then).unwrap_or_default()
+}
+
+fn age(now: SystemTime, millis: u64) -> Duration {
+    let now = since(now, SystemTime::UNIX_EPOCH);
+    now.saturating_sub(Duration::from_millis(millis))
+}
+
+fn add(total: &mut Expired, more: Expired) {
+    total.removed += more.removed;
+    total.removed_bytes += more.removed_bytes;
+    total.swept += more.swept;
+    total.failed += more.failed;
+}
+
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,62 @@
+use std::cmp::Reverse;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Shared, failed,
+    folder::Folder,
+    name::{Bucket, Kind, Name},
+    read::Sidecar,
+};
+use crate::{
+    image::ImageId,
+    storage::{Error, ListQuery, Page},
+};
+
+/// A page of images, newest first: reads the buckets backwards, and only until the page is full.
+pub(super) fn list(shared: &Shared, query: &ListQuery, now: DateTime<Utc>) -> Result<Page, Error> {
+    let prefix = query.prefix.as_deref().unwrap_or_default();
+    let mut page = Page::default();
+    if query.limit == 0 {
+        return Ok(page);
+    }
+    let mut buckets = shared.buckets()?;
+    buckets.retain(|bucket| {
+        bucket.may_hold(prefix) && query.cursor.is_none_or(|cursor| *bucket <= Bucket::of(cursor))
+    });
+    buckets.sort_unstable_by_key(|bucket| Reverse(*bucket));
+    for bucket in buckets {
+        let Some(folder) = shared.bucket(bucket)? else { continue };
+        for id in images(&folder, prefix, query.cursor)? {
+            if page.images.len() == query.limit {
+                page.next = page.images.last().map(|last| last.image_id);
+                return Ok(page);
+            }
+            match Sidecar::read(&folder, id) {
+                Ok(Sidecar::Whole(metadata)) if !metadata.is_expired(now) => page.images.push(*metadata),
+                Ok(_) => {}
+                Err(error) => return Err(failed("read the metadata of an image in", folder.path(), error)),
+            }
+        }
+    }
+    Ok(page)
+}
+
+/// The images in a bucket that the query is about, newest first.
+fn images(folder: &Folder, prefix: &str, cursor: Option<ImageId>) -> Result<Vec<ImageId>, Error> {
+    let listed = || -> std::io::Result<Vec<ImageId>> {
+        let mut ids = Vec::new();
+        for name in folder.names()? {
+            let Some(Name { id, kind: Kind::Image(_) }) = Name::parse(name?.as_bytes()) else { continue };
+            let wanted = cursor.is_none_or(|cursor| id < cursor);
+            if wanted && (prefix.is_empty() || id.to_string().starts_with(prefix)) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    };
+    let mut ids = listed().map_err(|error| failed("list", folder.path(), error))?;
+    ids.sort_unstable_by_key(|id| Reverse(*id));
+    ids.dedup();
+    Ok(ids)
+}
