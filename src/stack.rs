@@ -20,10 +20,10 @@ use std::{
 use http::{Request, Response, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
-    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr, client_addr::ClientAddrLayer,
-    client_addr::TrustedProxies, deadline::DeadlineLayer, http_metrics::HttpMetricsLayer,
-    panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer, request_id::RequestIdLayer,
-    rescue::RescueLayer, trace::TraceLayer,
+    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr,
+    client_addr::ClientAddrLayer, client_addr::TrustedProxies, deadline::DeadlineLayer,
+    http_metrics::HttpMetricsLayer, panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer,
+    request_id::RequestIdLayer, rescue::RescueLayer, trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
@@ -135,7 +135,12 @@ impl Stack {
                 requests.clone(),
                 config,
             )),
-            api: Some(generation_chain(Api::new(rooms.generator.clone()), &authorities, requests, config)),
+            api: Some(generation_chain(
+                Api::new(rooms.generator.clone(), rescue::generation),
+                &authorities,
+                requests,
+                config,
+            )),
             images: Some(image_chain(
                 Images::new(rooms.store.clone(), access(config.listing)),
                 &authorities,
@@ -165,6 +170,7 @@ impl Stack {
 /// What every request passes, whatever its path.
 fn edge(routes: Routes, config: &Config) -> Inner {
     let service = ServiceBuilder::new()
+        // One body type outside, whatever the layers below make of it.
         .layer(IntoBodyLayer)
         // Who asks: the peer, or whom a trusted proxy names. Everything below keys on it.
         .layer(ClientAddrLayer::new(TrustedProxies::new(config.trusted_proxies.clone())))
@@ -176,9 +182,10 @@ fn edge(routes: Routes, config: &Config) -> Inner {
         .layer(HttpMetricsLayer::new(route_name))
         // Above this line nothing fails any more: causes become responses.
         .layer(RescueLayer::new(rescue::respond))
-        .layer(IntoBodyLayer)
         // A panic is one request's failure, not the connection's.
         .layer(CatchPanicLayer)
+        // Request bodies are counted by now; the routes know one body type.
+        .layer(IntoBodyLayer)
         .service(Dispatch::new(routes));
     BoxCloneSyncService::new(service)
 }

@@ -123,7 +123,9 @@ impl Generator {
         match entered {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(Full { waiting })) => Err(Error::Overloaded { waiting, retry_after: RETRY_AFTER }),
-            Err(_) => Err(Error::WaitedTooLong { waited: self.config.queue_timeout, retry_after: RETRY_AFTER }),
+            Err(_) => {
+                Err(Error::WaitedTooLong { waited: self.config.queue_timeout, retry_after: RETRY_AFTER })
+            }
         }
     }
 

@@ -63,7 +63,9 @@ impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File { path } => write!(f, "file, {}", path.display()),
-            Self::Memory { max_bytes } => write!(f, "memory, up to {max_bytes} bytes, gone when the server ends"),
+            Self::Memory { max_bytes } => {
+                write!(f, "memory, up to {max_bytes} bytes, gone when the server ends")
+            }
         }
     }
 }
