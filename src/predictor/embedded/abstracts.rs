@@ -167,9 +167,9 @@ fn marble<'a>(world: &'a World, plan: &mut Plan<'a>) {
                     noise.fbm(p[0], p[1], octaves.min(2.0)),
                     noise.fbm(p[0] + 5.2, p[1] + 1.3, octaves.min(2.0)),
                 ];
-                let w = [p[0] + 0.95 * q[0], p[1] + 0.95 * q[1]];
+                let w = [p[0] + 0.8 * q[0], p[1] + 0.8 * q[1]];
                 let r = noise.fbm(w[0] * 1.4 + 1.7, w[1] * 1.4 + 9.2, octaves.min(3.0));
-                let v = noise.fbm(w[0] + 1.1 * r + 8.3, w[1] + 1.1 * r + 2.8, octaves);
+                let v = noise.fbm(w[0] + 0.8 * r + 8.3, w[1] + 0.8 * r + 2.8, octaves);
                 let slope_x = (v - left.unwrap_or(v)) * frame.unit;
                 let slope_y = (v - if y == 0 { v } else { above[x] }) * frame.unit;
                 left = Some(v);

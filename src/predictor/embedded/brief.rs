@@ -112,6 +112,8 @@ pub(super) enum Thing {
     Nebula,
     Windows,
     People,
+    Land,
+    Castle,
     Grain,
     Vignette,
     Glow,
@@ -227,6 +229,11 @@ impl Brief {
         !self.banned.has(thing)
     }
 
+    /// Whether an animal stands in the foreground.
+    pub(super) const fn has_animal(&self) -> bool {
+        self.asks(Thing::Fox) || self.asks(Thing::Cat) || self.asks(Thing::Wolf) || self.asks(Thing::Deer)
+    }
+
     /// The colour said of `thing`, if one was.
     pub(super) fn colour_of(&self, thing: Thing) -> Option<Lch> {
         self.painted.iter().find(|(painted, _)| *painted == thing).map(|&(_, colour)| colour)
@@ -234,7 +241,11 @@ impl Brief {
 
     /// Where the words leave it open, taste decides: a palette for a picture of no place.
     fn fill_in(&mut self, taste: &mut Rng) {
-        if self.colours.is_empty() && matches!(self.setting, Setting::Abstract(_) | Setting::Space) {
+        let placeless = matches!(self.setting, Setting::Abstract(_) | Setting::Space);
+        if placeless && self.colours.is_empty() && self.setting != Setting::Space {
+            self.colours = self.painted.iter().map(|&(_, colour)| colour).collect();
+        }
+        if placeless && self.colours.is_empty() {
             let hue = taste.range(0.0, 360.0);
             let spread = taste.pick(&[32.0, 60.0, 118.0, 165.0]);
             self.colours = vec![
@@ -262,8 +273,16 @@ impl Reading {
                 continue;
             }
             let (length, found) = longest(&words[at..]);
+            // A flower's own colour (lavender) is said of the flower.
+            let own = found.iter().find_map(|&meaning| match meaning {
+                Meaning::With(thing) if thing.is_paintable() => Some(thing),
+                _ => None,
+            });
             for &meaning in &found {
-                reading.note(meaning, at, &mut pending);
+                match (own, colour(meaning)) {
+                    (Some(thing), Some(colour)) => reading.painted.push((thing, colour)),
+                    _ => reading.note(meaning, at, &mut pending),
+                }
             }
             at += length;
         }
@@ -271,9 +290,20 @@ impl Reading {
         reading
     }
 
+    /// A colour just before a thing belongs to the thing alone.
+    fn claim(&mut self, thing: Thing, at: usize, pending: &mut Option<(usize, Lch)>) {
+        let before = pending.take_if(|(before, _)| *before + 2 >= at);
+        self.painted.extend(before.map(|(_, colour)| (thing, colour)));
+    }
+
     fn note(&mut self, meaning: Meaning, at: usize, pending: &mut Option<(usize, Lch)>) {
         match meaning {
-            Meaning::In(setting) => self.settings.push(setting),
+            Meaning::In(setting) => {
+                self.settings.push(setting);
+                if setting.is_land() {
+                    self.claim(Thing::Land, at, pending);
+                }
+            }
             Meaning::Abstract => self.abstracted = true,
             Meaning::As(style) => self.styles.push(style),
             Meaning::Like(style) => self.hints.push(style),
@@ -281,20 +311,15 @@ impl Reading {
             Meaning::During(season) => self.seasons.push(season),
             Meaning::With(thing) => {
                 self.things.add(thing);
-                // A colour just before a thing belongs to the thing alone.
-                if let Some((before, colour)) =
-                    pending.take_if(|(before, _)| thing.is_paintable() && *before + 2 >= at)
-                {
-                    if before == at {
-                        *pending = Some((before, colour));
-                    } else {
-                        self.painted.push((thing, colour));
-                    }
+                if thing.is_paintable() {
+                    self.claim(thing, at, pending);
                 }
             }
             Meaning::Coloured(..) => {
                 let colour = colour(meaning);
-                self.colours.extend(pending.take().map(|(_, colour)| colour));
+                // Of two names for one colour (emerald green) the last one counts.
+                let before = pending.take().filter(|(before, _)| *before + 1 != at);
+                self.colours.extend(before.map(|(_, colour)| colour));
                 *pending = colour.map(|colour| (at, colour));
             }
             Meaning::Mood(chroma, lightness) => {
@@ -303,6 +328,12 @@ impl Reading {
             }
             Meaning::Monochrome => self.monochrome = true,
         }
+    }
+}
+
+impl Setting {
+    const fn is_land(self) -> bool {
+        matches!(self, Self::Mountains | Self::Hills | Self::Dunes | Self::Forest)
     }
 }
 
@@ -326,6 +357,8 @@ impl Thing {
                 | Self::Aurora
                 | Self::Moon
                 | Self::Birds
+                | Self::Grass
+                | Self::Castle
         )
     }
 }
@@ -343,12 +376,12 @@ fn tokens(text: &str) -> Vec<String> {
 
 fn longest(words: &[String]) -> (usize, Vec<Meaning>) {
     for length in (2..=words.len().min(3)).rev() {
-        let found: Vec<Meaning> = meanings(&words[..length].join(" ")).collect();
+        let found = meanings(&words[..length].join(" "));
         if !found.is_empty() {
             return (length, found);
         }
     }
-    let whole: Vec<Meaning> = meanings(&words[0]).collect();
+    let whole = meanings(&words[0]);
     if whole.is_empty() && words[0].contains('-') {
         return (1, words[0].split('-').flat_map(meanings).collect());
     }
@@ -400,8 +433,12 @@ fn implied(wanted: &Reading) -> Option<Setting> {
         (Thing::Planet, Setting::Space),
     ];
     let implied = usual.into_iter().find(|(thing, _)| wanted.things.has(*thing)).map(|(_, setting)| setting);
-    let outdoors =
-        wanted.things != Things::default() || !wanted.times.is_empty() || !wanted.seasons.is_empty();
+    // These make no place by themselves.
+    let mut loose = Things::default();
+    [Thing::People, Thing::Grain, Thing::Vignette, Thing::Glow]
+        .into_iter()
+        .for_each(|thing| loose.add(thing));
+    let outdoors = wanted.things.0 & !loose.0 != 0 || !wanted.times.is_empty() || !wanted.seasons.is_empty();
     implied.or_else(|| outdoors.then_some(Setting::Hills))
 }
 

@@ -67,7 +67,7 @@ fn corals<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let mut rng = world.rng("corals");
     let count = world.detail.count(34.0 * (frame.width / frame.unit).max(0.4));
     let water = world.light.stops[3].rgb();
-    let lit = world.light.ambient * 1.6;
+    let lit = world.light.ambient.mix(Rgb::grey(world.light.ambient.luma()), 0.5) * 4.2;
     plan.add(count, frame.unit * 120.0, move |canvas, numbers| {
         for number in numbers {
             let near = number as f32 / count as f32;
@@ -149,7 +149,7 @@ fn fish<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let frame = world.frame;
     let mut rng = world.rng("fish");
     let water = world.light.stops[2].rgb();
-    let lit = world.light.ambient * 1.9;
+    let lit = world.light.ambient.mix(Rgb::grey(world.light.ambient.luma()), 0.5) * 4.6;
     let said = world.brief.colour_of(Thing::Fish);
     let schools = 4;
     let per_school = world.detail.count(11.0);
