@@ -193,7 +193,7 @@ impl Brief {
         let wanted = Reading::of(&words);
         let mut refusal = tokens(request.negative_prompt.as_deref().unwrap_or_default());
         refusal.extend(wanted.refused.iter().cloned());
-        let refused = Reading::of(&refusal);
+        let refused = Reading::of_refusal(&refusal);
         let strictness = (request.guidance_scale / 7.5).clamp(0.1, 2.0);
         #[expect(clippy::cast_possible_truncation, reason = "between 0.1 and 2")]
         let strictness = strictness as f32;
@@ -209,7 +209,7 @@ impl Brief {
             colours: wanted.colours,
             unwanted: refused.colours,
             painted: wanted.painted,
-            chroma: (0.55 + 0.45 * strictness.min(1.6)) * (1.0 + wanted.chroma),
+            chroma: (0.62 + 0.38 * strictness.min(1.5)) * (1.0 + wanted.chroma),
             lightness: wanted.lightness - refused.lightness,
             monochrome: wanted.monochrome && !refused.monochrome,
             strictness,
@@ -241,6 +241,9 @@ impl Brief {
 
     /// Where the words leave it open, taste decides: a palette for a picture of no place.
     fn fill_in(&mut self, taste: &mut Rng) {
+        let unwanted = self.unwanted.clone();
+        let near = |colour: &Lch| unwanted.iter().any(|bad| hue_between(bad.h, colour.h).abs() < 32.0);
+        self.colours.retain(|colour| colour.c < 0.02 || !near(colour));
         let placeless = matches!(self.setting, Setting::Abstract(_) | Setting::Space);
         if placeless && self.colours.is_empty() && self.setting != Setting::Space {
             self.colours = self.painted.iter().map(|&(_, colour)| colour).collect();
@@ -254,15 +257,21 @@ impl Brief {
                 Lch::new(0.80, 0.12, hue + spread),
             ];
         }
-        let unwanted = self.unwanted.clone();
-        let near = |colour: &Lch| unwanted.iter().any(|bad| hue_between(bad.h, colour.h).abs() < 32.0);
-        self.colours.retain(|colour| colour.c < 0.02 || !near(colour));
     }
 }
 
 impl Reading {
     /// Sorts `words`; the longest phrase that is known wins.
     fn of(words: &[String]) -> Self {
+        Self::read(words, false)
+    }
+
+    /// Sorts words of what is not wanted.
+    fn of_refusal(words: &[String]) -> Self {
+        Self::read(words, true)
+    }
+
+    fn read(words: &[String], refused: bool) -> Self {
         let mut reading = Self::default();
         let mut at = 0;
         let mut pending: Option<(usize, Lch)> = None;
@@ -272,7 +281,11 @@ impl Reading {
                 at += 2;
                 continue;
             }
-            let (length, found) = longest(&words[at..]);
+            let (length, mut found) = longest(&words[at..]);
+            if refused && found.iter().any(|meaning| matches!(meaning, Meaning::With(_))) {
+                // Who wants no moon may still want the night.
+                found.retain(|meaning| matches!(meaning, Meaning::With(_)));
+            }
             // A flower's own colour (lavender) is said of the flower.
             let own = found.iter().find_map(|&meaning| match meaning {
                 Meaning::With(thing) if thing.is_paintable() => Some(thing),
@@ -448,10 +461,10 @@ fn time(wanted: &Reading, refused: &Reading, setting: Setting, taste: &mut Rng) 
         return time;
     }
     let usual: &[Time] = match setting {
+        Setting::City => &[Time::Dusk, Time::Night, Time::Sunset],
         _ if wanted.things.has(Thing::Storm) || wanted.things.has(Thing::Rain) => &[Time::Dusk, Time::Noon],
         _ if wanted.things.has(Thing::Rainbow) => &[Time::Noon],
         _ if wanted.things.has(Thing::Fog) => &[Time::Dawn],
-        Setting::City => &[Time::Dusk, Time::Night, Time::Sunset],
         Setting::Forest => &[Time::Dawn, Time::Golden, Time::Dusk],
         Setting::Dunes => &[Time::Golden, Time::Sunset],
         _ => &[Time::Dawn, Time::Golden, Time::Sunset, Time::Noon, Time::Noon],

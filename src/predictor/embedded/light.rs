@@ -270,7 +270,7 @@ fn hour(time: Time) -> Hour {
             ],
             sun: lch(0.78, 0.035, 250.0),
             strength: 0.34,
-            ambient: 1.35,
+            ambient: 1.7,
             elevation: 0.62,
             night: 1.0,
         },

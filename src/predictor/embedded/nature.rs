@@ -39,6 +39,12 @@ pub(super) fn lake(world: &World) -> bool {
     brief.asks(Thing::Water) || (!needs_land && wants(world, Thing::Water, 0.55))
 }
 
+/// Whether what stands near by needs a bank to stand on.
+pub(super) fn on_bank(world: &World) -> bool {
+    let stands = [Thing::House, Thing::Castle, Thing::Tree].into_iter().any(|thing| world.brief.asks(thing));
+    stands && world.brief.setting == Setting::Mountains && lake(world)
+}
+
 /// Meadows, with a tree or flowers.
 pub(super) fn hills<'a>(world: &'a World, plan: &mut Plan<'a>) {
     land(world, plan, Ground::Hills);
@@ -69,7 +75,7 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let autumn = world.brief.season == Some(Season::Autumn);
     let base = match world.brief.season {
         Some(Season::Autumn) => Lch::new(0.36, 0.10, 55.0),
-        Some(Season::Winter) => Lch::new(0.34, 0.03, 225.0),
+        Some(Season::Winter) => Lch::new(0.40, 0.03, 225.0),
         _ => Lch::new(0.27, 0.05, 160.0),
     };
     let said = world.brief.colour_of(Thing::Land).map(|colour| Lch {
@@ -114,19 +120,22 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
         if world.brief.asks(Thing::Fog) {
             veil(world, plan, [foot - size * 0.85, foot + size * 0.35], mist, noise, drift);
         }
-        let floor = colour * 0.85;
+        let winter = world.brief.season == Some(Season::Winter);
+        let snow = Lch::new(0.88, 0.02, 250.0).rgb() * (light.ambient * 0.9 + light.sun * 0.3);
+        let floor = if winter { snow } else { colour * 0.85 };
         let first = index((foot - size * 0.2).clamp(0.0, frame.height));
         plan.add(rows(frame.height) - first, frame.width * 25.0, move |canvas, lines| {
             for y in lines.start + first..lines.end + first {
                 for x in 0..canvas.width {
-                    let edge = foot + size * 0.16 * noise.gradient(x as f32 / frame.unit * 0.9, drift);
+                    let edge =
+                        foot + size * (0.16 * noise.gradient(x as f32 / frame.unit * 0.9, drift) - 0.02);
                     let depth = saturate((y as f32 - edge) / (frame.height - edge).max(1.0));
                     canvas.blend(x, y, floor * (1.0 - 0.45 * depth), saturate((y as f32 - edge) * 0.4 + 0.5));
                 }
             }
         });
         let mut rng = world.rng("scrub");
-        let bushes = world.detail.count(420.0 * frame.width / frame.unit);
+        let bushes = if winter { 0 } else { world.detail.count(420.0 * frame.width / frame.unit) };
         plan.add(bushes, frame.unit * 0.3, move |canvas, numbers| {
             for number in numbers {
                 let near = number as f32 / bushes as f32;
@@ -217,6 +226,9 @@ fn framing_pines<'a>(world: &'a World, plan: &mut Plan<'a>) {
 fn foreground<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let brief = &world.brief;
     let frame = world.frame;
+    if on_bank(world) {
+        figures::bank(world, plan);
+    }
     if brief.asks(Thing::House) || brief.asks(Thing::Castle) {
         figures::house(world, plan);
     }
@@ -225,7 +237,7 @@ fn foreground<'a>(world: &'a World, plan: &mut Plan<'a>) {
         let shifted = if brief.asks(Thing::House) { 0.22 } else { 0.0 };
         let x = frame.width * (rng.range(0.34, 0.66) * (1.0 - shifted) + shifted);
         let height = frame.unit * rng.range(0.48, 0.58);
-        let foot = [x, lerp(frame.horizon, frame.height, 0.45)];
+        let foot = figures::foot(world, x, 0.45);
         plan.add(1, height * height * 12.0 * world.detail.density, move |canvas, _| {
             broad_tree(canvas, world, foot, height, &mut rng);
         });
@@ -233,7 +245,8 @@ fn foreground<'a>(world: &'a World, plan: &mut Plan<'a>) {
     if brief.season == Some(Season::Winter) && !brief.asks(Thing::Flowers) {
         return;
     }
-    let grassy = brief.setting == Setting::Hills && brief.allows(Thing::Grass) && !brief.asks(Thing::Rows);
+    let meadows = brief.setting == Setting::Hills || brief.setting == Setting::Mountains && !lake(world);
+    let grassy = meadows && brief.allows(Thing::Grass) && !brief.asks(Thing::Rows);
     if grassy || brief.asks(Thing::Grass) || brief.asks(Thing::Flowers) {
         meadow(world, plan);
     }

@@ -240,7 +240,9 @@ impl<'a> Terrain<'a> {
             Ground::Mountains => {
                 let rise = smoothstep(5.0, 21.0, z);
                 let low = 0.55 * n.fbm(x * 0.22, z * 0.22, octaves.min(4.0)) * smoothstep(1.0, 6.0, z);
-                low + rise * (8.6 * self.massif(x, z, octaves) + 0.3)
+                let rough =
+                    if z < 9.0 { 0.03 * n.fbm(x * 2.6, z * 2.6, (octaves - 4.0).min(3.0)) } else { 0.0 };
+                low + rough * smoothstep(9.0, 4.0, z) + rise * (8.6 * self.massif(x, z, octaves) + 0.3)
             }
             Ground::Shore => {
                 let start = self.range[0] * 0.9;
@@ -344,7 +346,9 @@ impl<'a> Terrain<'a> {
             Ground::Hills => self.meadow(x, z, height),
             Ground::Mountains | Ground::Shore | Ground::Islands => {
                 let patch = n.fbm(x * 0.55 + 11.0, z * 0.55, 4.0);
-                let fine = n.gradient(x * 5.0, z * 5.0);
+                let near =
+                    if z < 8.0 { n.gradient(x * 21.0, z * 12.0) * smoothstep(8.0, 2.0, z) } else { 0.0 };
+                let fine = n.gradient(x * 5.0, z * 5.0) + 0.8 * near;
                 let rock = p
                     .rock
                     .mix(p.pale, saturate(0.4 + 0.5 * patch + 0.25 * n.gradient(height * 2.6, x * 0.4)));

@@ -64,7 +64,7 @@ const TABLE: &[(&str, &[Meaning])] = &[
     ("forest|wood|woodland|grove|jungle|rainforest|taiga|wilderness", &[In(Forest)]),
     ("city|cityscape|skyline|town|urban|skyscraper|downtown|metropolis|street|tokyo|manhattan|new york|london|paris|shanghai|building|architecture|tower", &[In(City)]),
     ("space|planet|galaxy|nebula|cosmos|cosmic|universe|interstellar|outer space|supernova|astronaut|orbit|saturn|jupiter|neptune|spaceship|starship|asteroid|comet", &[In(Space)]),
-    ("underwater|coral|reef|fish|seabed|undersea|deep sea|jellyfish|whale|shark|submarine|diving|kelp|octopus|dolphin|turtle|aquarium|atlantis|mermaid", &[In(Underwater)]),
+    ("underwater|coral reef|corals|reef|fish|seabed|undersea|deep sea|jellyfish|whale|shark|submarine|diving|kelp|octopus|dolphin|turtle|aquarium|atlantis|mermaid", &[In(Underwater)]),
     // Pictures of no place.
     ("abstract|non-representational|expressionism|expressionist", &[Abstract]),
     ("flow field|swirl|swirling|brushstroke|van gogh|impressionist", &[As(Flow)]),
@@ -163,7 +163,7 @@ const TABLE: &[(&str, &[Meaning])] = &[
     ("magenta|fuchsia|orchid|neon", &[Coloured(0.62, 0.24, 338.0)]),
     ("pink|blush|cherry blossom|sakura|tulip|bubblegum", &[Coloured(0.78, 0.13, 355.0)]),
     ("rose|raspberry", &[Coloured(0.64, 0.18, 8.0)]),
-    ("cyberpunk|synthwave|vaporwave|retrowave|blade runner", &[Coloured(0.58, 0.24, 335.0), Coloured(0.70, 0.14, 215.0), Mood(1.25, -0.02), At(Night)]),
+    ("cyberpunk|synthwave|vaporwave|retrowave|blade runner", &[Coloured(0.58, 0.24, 335.0), Coloured(0.70, 0.14, 215.0), Mood(1.25, -0.02)]),
     ("mars|martian", &[Coloured(0.58, 0.14, 42.0)]),
     ("white|snow white|pearl|alabaster", &[Coloured(0.96, 0.005, 90.0)]),
     ("black|ebony|onyx|obsidian|jet black", &[Coloured(0.16, 0.01, 270.0)]),

@@ -6,6 +6,7 @@ use crate::predictor::embedded::canvas::Canvas;
 use crate::predictor::embedded::colour::{Lch, Rgb};
 use crate::predictor::embedded::light::tinted;
 use crate::predictor::embedded::maths::{lerp, saturate, smoothstep};
+use crate::predictor::embedded::nature::on_bank;
 use crate::predictor::embedded::noise::Noise;
 use crate::predictor::embedded::plan::Plan;
 use crate::predictor::embedded::plants::blade;
@@ -19,7 +20,9 @@ pub(super) fn animals<'a>(world: &'a World, plan: &mut Plan<'a>) {
     if kinds.is_empty() {
         return;
     }
-    knoll(world, plan);
+    if !on_bank(world) {
+        knoll(world, plan);
+    }
     let unit = world.frame.unit;
     let mut rng = world.rng("animals");
     plan.add(1, unit * unit * 4.0, move |canvas, _| {
@@ -37,7 +40,7 @@ pub(super) fn animals<'a>(world: &'a World, plan: &mut Plan<'a>) {
 }
 
 /// The row of the knoll's ground at column `x`.
-fn ground(world: &World, x: f32) -> f32 {
+pub(super) fn ground(world: &World, x: f32) -> f32 {
     let frame = world.frame;
     let u = x / frame.width - 0.5;
     let noise = Noise::new(world.rng("knoll").seed());
@@ -45,7 +48,7 @@ fn ground(world: &World, x: f32) -> f32 {
 }
 
 /// Near ground for an animal to stand on.
-fn knoll<'a>(world: &'a World, plan: &mut Plan<'a>) {
+pub(super) fn knoll<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let frame = world.frame;
     let mut rng = world.rng("knoll blades");
     let winter = world.brief.season == Some(Season::Winter);

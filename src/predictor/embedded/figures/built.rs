@@ -1,10 +1,10 @@
 //! Buildings.
 
-use super::lit;
+use super::{foot, lit};
 use crate::predictor::embedded::brief::{Season, Setting, Thing};
 use crate::predictor::embedded::canvas::Canvas;
 use crate::predictor::embedded::colour::{Lch, Rgb};
-use crate::predictor::embedded::maths::{exp, lerp, saturate, sin, smoothstep};
+use crate::predictor::embedded::maths::{exp, index, lerp, saturate, sin, smoothstep};
 use crate::predictor::embedded::noise::Noise;
 use crate::predictor::embedded::rng::Rng;
 use crate::predictor::embedded::shape::{Place, Point, Shape};
@@ -117,10 +117,8 @@ pub(super) fn cottage(canvas: &mut Canvas, world: &World, rng: &mut Rng) {
     let frame = world.frame;
     let size = frame.unit * rng.range(0.20, 0.24);
     let x = frame.width * if world.brief.asks(Thing::Tree) { 0.24 } else { rng.range(0.36, 0.64) };
-    let at = [
-        x,
-        lerp(frame.horizon, frame.height, if world.brief.setting == Setting::Hills { 0.52 } else { 0.40 }),
-    ];
+    let share = if world.brief.setting == Setting::Hills { 0.52 } else { 0.40 };
+    let at = foot(world, x, share);
     let place = Place { at, scale: [size, size] };
     let said = world.brief.colour_of(Thing::House);
     let wall = lit(world, said.unwrap_or(Lch::new(0.86, 0.04, 75.0))) * 1.1;
@@ -199,7 +197,7 @@ const TOWERS: [(f32, f32, f32, bool); 7] = [
 pub(super) fn castle(canvas: &mut Canvas, world: &World, rng: &mut Rng) {
     let frame = world.frame;
     let size = frame.unit * rng.range(0.38, 0.44);
-    let at = [frame.width * rng.range(0.40, 0.60), lerp(frame.horizon, frame.height, 0.30)];
+    let at = foot(world, frame.width * rng.range(0.40, 0.60), 0.30);
     let place = Place { at, scale: [size, size] };
     let haze = world.light.sky_at(&frame, at[0], frame.horizon);
     let stone = lit(world, world.brief.colour_of(Thing::Castle).unwrap_or(Lch::new(0.72, 0.025, 75.0)));
@@ -215,7 +213,7 @@ pub(super) fn castle(canvas: &mut Canvas, world: &World, rng: &mut Rng) {
         };
         let mut outline = vec![[left, 0.06], [left, top]];
         if !roofed {
-            let teeth = 2 * super::super::maths::index((right - left) * 14.0) + 1;
+            let teeth = 2 * index((right - left) * 14.0) + 1;
             for tooth in 0..=teeth {
                 let x = lerp(left, right, tooth as f32 / teeth as f32);
                 let (a, b) = if tooth % 2 == 0 { (top - 0.025, top) } else { (top, top - 0.025) };

@@ -9,6 +9,7 @@ use super::canvas::Canvas;
 use super::colour::{Lch, Rgb};
 use super::light::avoid;
 use super::maths::{lerp, sin};
+use super::nature::on_bank;
 use super::plan::Plan;
 use super::shape::Point;
 use super::world::World;
@@ -38,12 +39,28 @@ pub(super) fn place<'a>(world: &'a World, plan: &mut Plan<'a>) {
     animals::animals(world, plan);
 }
 
+/// Near ground beyond which there is water.
+pub(super) fn bank<'a>(world: &'a World, plan: &mut Plan<'a>) {
+    animals::knoll(world, plan);
+}
+
+/// Where a thing stands: on the bank if there is one, or this share down from the horizon.
+pub(super) fn foot(world: &World, x: f32, share: f32) -> Point {
+    let frame = world.frame;
+    let y = if on_bank(world) {
+        animals::ground(world, x) + 0.02 * frame.unit
+    } else {
+        lerp(frame.horizon, frame.height, share)
+    };
+    [x, y]
+}
+
 /// A house or a castle, before the grass that it stands in.
 pub(super) fn house<'a>(world: &'a World, plan: &mut Plan<'a>) {
     if world.brief.asks(Thing::Castle) {
         let mut rng = world.rng("castle");
         plan.add(1, world.frame.unit * world.frame.unit * 5.0, move |canvas, _| {
-            built::castle(canvas, world, &mut rng)
+            built::castle(canvas, world, &mut rng);
         });
         return;
     }
