@@ -3,6 +3,7 @@
 use super::brief::Thing;
 use super::canvas::Canvas;
 use super::colour::{Lch, Rgb};
+use super::ground::Ground;
 use super::light::avoid;
 use super::maths::{angle, cos, exp, lerp, pow, saturate, sin, smoothstep};
 use super::noise::Noise;
@@ -11,7 +12,7 @@ use super::rng::Rng;
 use super::scene::wants;
 use super::shape::{Place, Point, Shape};
 use super::sky::rows;
-use super::terrain::{Ground, Terrain};
+use super::terrain::Terrain;
 use super::world::World;
 
 /// Shafts of light, a sandy floor with corals, fish and bubbles.

@@ -73,7 +73,8 @@ impl Light {
             stop.h += wander + rng.range(-6.0, 6.0);
             avoid(brief, stop)
         });
-        let sun = avoid(brief, tinted(brief, hour.sun, 0.85));
+        // Some of the sun is left in it: a picture of one hue alone would be flat.
+        let sun = avoid(brief, hour.sun.mix(tinted(brief, hour.sun, 0.85), 0.6));
         let side = if rng.chance(0.5) { -1.0 } else { 1.0 };
         let across = 0.5 + side * rng.range(0.08, 0.26);
         let high = hour.elevation * rng.range(0.8, 1.25);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::brief::{Season, Setting, Thing};
 use super::colour::{Lch, Rgb};
 use super::figures;
+use super::ground::Ground;
 use super::light::{avoid, tinted};
 use super::maths::{index, lerp, pow, saturate};
 use super::noise::Noise;
@@ -13,7 +14,7 @@ use super::plan::Plan;
 use super::plants::{blade, broad_tree, flower, palm, pine};
 use super::scene::wants;
 use super::sky::rows;
-use super::terrain::{Ground, Terrain};
+use super::terrain::Terrain;
 use super::water::{Shore, open_shore, water};
 use super::world::World;
 
