@@ -21,7 +21,8 @@ pub(super) fn sky<'a>(world: &'a World, plan: &mut Plan<'a>) {
         }
     });
     let brief = &world.brief;
-    let starry = brief.asks(Thing::Stars) || world.light.night > 0.3;
+    let overcast = brief.asks(Thing::Storm) || brief.asks(Thing::Rain);
+    let starry = brief.asks(Thing::Stars) || world.light.night > 0.3 && !overcast;
     if starry && brief.allows(Thing::Stars) {
         if brief.asks(Thing::MilkyWay) {
             milky_way(world, plan);
@@ -33,6 +34,9 @@ pub(super) fn sky<'a>(world: &'a World, plan: &mut Plan<'a>) {
     }
     body(world, plan);
     clouds(world, plan);
+    if brief.asks(Thing::Lightning) {
+        super::weather::lightning(world, plan);
+    }
     if brief.asks(Thing::Rainbow) {
         rainbow(world, plan);
     }
@@ -174,16 +178,17 @@ fn body<'a>(world: &'a World, plan: &mut Plan<'a>) {
             let low = world.brief.time != Time::Noon;
             let radius = frame.unit * if low { rng.range(0.036, 0.055) } else { 0.026 };
             plan.add(1, radius * radius * 6.0, move |canvas, _| {
-                let sun = light.sun.mix(Rgb::grey(light.sun.luma()), 0.25) * 2.2;
+                let sun = light.glow.mix(Rgb::grey(light.glow.luma()), 0.25) * 6.5;
                 canvas.disc(light.at, radius, 0.03, sun, 1.0);
             });
         }
         Body::Moon => {
-            let radius = frame.unit * rng.range(0.045, 0.065);
+            let near = if world.brief.has_animal() { 2.3 } else { 1.0 };
+            let radius = frame.unit * rng.range(0.045, 0.065) * near;
             let crescent = world.brief.asks(Thing::Crescent);
             let tint = world.brief.colour_of(Thing::Moon).map_or(Rgb([1.0, 0.97, 0.90]), |c| c.rgb() * 1.2);
             plan.add(1, radius * radius * 60.0, move |canvas, _| {
-                canvas.glow(light.at, radius * 6.0, tint * 0.16);
+                canvas.glow(light.at, radius * 2.0 + frame.unit * 0.25, tint * 0.15);
                 moon(canvas, light.at, radius, tint, crescent, noise);
             });
         }
