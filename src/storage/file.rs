@@ -4,6 +4,7 @@
 //! <base>/<first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
 //!                                       <id>.tmp      the image while it is written
 //!                                       <id>.png      the image; its appearance is the commit
+//!       /records/...                                  what replicas must agree on
 //! ```
 //!
 //! Seven digits are a *bucket*, about 17.5 minutes of ids, so age is known from names alone. Several
@@ -19,6 +20,7 @@ mod list;
 mod name;
 mod probe;
 mod read;
+mod records;
 mod save;
 
 use std::{
@@ -36,6 +38,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::Utc;
 
+pub use self::records::FileRecords;
 use self::{folder::Folder, name::Bucket};
 use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, image_url};
 use crate::image::{ImageId, Metadata};
@@ -90,6 +93,12 @@ impl FileStore {
                 readers: Arc::default(),
             }),
         })
+    }
+
+    /// The records in the same folder.
+    #[must_use]
+    pub fn records(&self) -> FileRecords {
+        FileRecords { shared: Arc::clone(&self.shared) }
     }
 
     async fn run<T: Send + 'static>(

@@ -1,4 +1,6 @@
-//! Images in this process's memory.
+//! Images and records in this process's memory.
+
+mod records;
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use self::records::MemoryRecords;
 use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, image_url};
 use crate::image::{ImageId, Metadata};
 

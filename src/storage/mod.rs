@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod memory;
 mod observed;
+mod records;
 
 use std::{ops::Range, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
@@ -15,7 +16,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-pub use self::{error::Error, file::FileStore, memory::MemoryStore, observed::Observed};
+pub use self::{
+    error::Error,
+    file::{FileRecords, FileStore},
+    memory::{MemoryRecords, MemoryStore},
+    observed::{Observed, ObservedRecords},
+    records::{
+        InvalidRecordKey, MAX_RECORD_BYTES, Record, RecordError, RecordKey, RecordKind, RecordPage,
+        RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
+    },
+};
 use crate::image::{ImageId, Metadata};
 
 /// Bytes of an image as they come from the backend, in chunks.
@@ -175,17 +185,51 @@ pub trait ImageStore: Send + Sync + 'static {
     async fn check(&self) -> Result<(), Error>;
 }
 
-/// Builds the configured backend, measured.
+/// The configured backend, measured: all that replicas share.
+#[derive(Clone)]
+pub struct Storage {
+    /// Where images live.
+    pub images: Arc<dyn ImageStore>,
+    /// What replicas must agree on.
+    pub records: Arc<dyn RecordStore>,
+}
+
+impl Storage {
+    /// Builds the configured backend.
+    ///
+    /// # Errors
+    /// When the folder of a file backend can neither be used nor made; the message names it and
+    /// says what to do.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let url = config.public_base_url.as_str();
+        Ok(match &config.backend {
+            Backend::File { path } => {
+                let store = FileStore::open(path, url, config.sync)?;
+                Self::measured(store.clone(), store.records())
+            }
+            Backend::Memory { max_bytes } => {
+                Self::measured(MemoryStore::new(url, *max_bytes), MemoryRecords::default())
+            }
+        })
+    }
+
+    fn measured(images: impl ImageStore, records: impl RecordStore) -> Self {
+        Self { images: Arc::new(Observed::new(images)), records: Arc::new(ObservedRecords::new(records)) }
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").field("kind", &self.images.kind()).finish_non_exhaustive()
+    }
+}
+
+/// The images of the configured backend; see [`Storage::open`].
 ///
 /// # Errors
-/// When the folder of a file backend can neither be used nor made; the message names it and says
-/// what to do.
+/// As there.
 pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
-    let url = config.public_base_url.as_str();
-    Ok(match &config.backend {
-        Backend::File { path } => Arc::new(Observed::new(FileStore::open(path, url, config.sync)?)),
-        Backend::Memory { max_bytes } => Arc::new(Observed::new(MemoryStore::new(url, *max_bytes))),
-    })
+    Storage::open(config).map(|storage| storage.images)
 }
 
 /// The URL of an image below the public base URL.

@@ -1,5 +1,7 @@
 //! Measures another store.
 
+mod records;
+
 use std::{
     ops::Range,
     pin::Pin,
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use metrics::{counter, histogram};
 
+pub use self::records::ObservedRecords;
 use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page};
 use crate::image::{ImageId, Metadata};
 

@@ -2,10 +2,13 @@
 
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/record_conformance.rs"]
+mod record_conformance;
 #[path = "../support/store_conformance.rs"]
 mod store_conformance;
 
 mod architecture;
 mod kserve_peer;
 mod kserve_v1;
+mod records;
 mod store;

@@ -26,7 +26,7 @@ use crate::{
 
 /// A file of ours that belongs to no image is a leftover at this age; younger, it may be a save
 /// under way. Saves give up at half of it.
-const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
+pub(super) const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// An image without readable metadata answers 404, and nobody knows when it is due. It goes at
 /// this age, which leaves a day to look at what happened.
@@ -237,7 +237,7 @@ fn sweep_probes(shared: &Shared, now: SystemTime) -> u64 {
     sweep().unwrap_or(0)
 }
 
-fn since(now: SystemTime, then: SystemTime) -> Duration {
+pub(super) fn since(now: SystemTime, then: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_default()
 }
 

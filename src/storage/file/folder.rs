@@ -74,6 +74,28 @@ impl Folder {
         }
     }
 
+    /// Opens a file that may be changed; `None` if there is none with this name.
+    pub(super) fn update(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a name still leads to this open file.
+    pub(super) fn leads_to(&self, name: &str, file: &File) -> io::Result<bool> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => {
+                let open = rustix::fs::fstat(file)?;
+                Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
+            }
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Looks at a file; `None` if there is none with this name.
     pub(super) fn status(&self, name: &str) -> io::Result<Option<Status>> {
         let status = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
