@@ -16,7 +16,7 @@ use crate::{
     predictor::{self, Predictor},
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
-    storage::{self, ImageStore},
+    storage::{self, Storage},
 };
 
 /// A server, built and bound, not yet serving.
@@ -61,7 +61,8 @@ impl App {
     pub async fn build(mut config: Config, metrics: Exporter) -> Result<Self, Error> {
         let server = Server::bind(config.serve.clone()).await?;
         name_the_port(&mut config, server.local_addr().port());
-        let store = open_store(&config.storage)?;
+        let storage = open_storage(&config.storage)?;
+        let store = Arc::clone(&storage.images);
         let predictor = predictor(&config.predictor)?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
@@ -73,7 +74,7 @@ impl App {
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 
-        let cleaner = Cleaner::new(store, config.cleaner.clone()).start();
+        let cleaner = Cleaner::new(storage, config.cleaner.clone()).start();
         let background = [tokio::spawn(health.clone().watch()), upkeep];
         let banner = Banner {
             base_url: &config.public_base_url,
@@ -113,8 +114,8 @@ impl App {
 ///
 /// # Errors
 /// A folder that cannot be made or read.
-pub fn open_store(config: &storage::Config) -> Result<Arc<dyn ImageStore>, Error> {
-    storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
+pub fn open_storage(config: &storage::Config) -> Result<Storage, Error> {
+    Storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
 }
 
 fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {

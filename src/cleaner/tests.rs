@@ -1,5 +1,5 @@
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -9,7 +9,7 @@ use tokio::time::{self, Instant};
 use super::*;
 use crate::{
     image::{ImageId, Metadata},
-    storage::{ListQuery, NewImage, Opened, Page},
+    storage::{ImageStore, ListQuery, MemoryRecords, NewImage, Opened, Page, Usage},
 };
 
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -76,7 +76,12 @@ impl ImageStore for Noted {
 }
 
 fn cleaner(store: &Arc<Noted>) -> Cleaner {
-    Cleaner::new(Arc::clone(store) as Arc<dyn ImageStore>, Config { interval: INTERVAL })
+    let storage = Storage {
+        images: Arc::clone(store) as Arc<dyn ImageStore>,
+        records: Arc::new(MemoryRecords::default()),
+        usage: Arc::new(Usage::default()),
+    };
+    Cleaner::new(storage, Config { interval: INTERVAL, quota: Quota::default() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,5 +152,5 @@ async fn single_cycle_returns_counts_and_failures() {
     let cleaner = cleaner(&store);
     assert!(matches!(cleaner.run_once().await, Err(Error::Unavailable(_))));
     let counts = cleaner.run_once().await.unwrap();
-    assert_eq!(counts, Expired { removed: 2, removed_bytes: 10, swept: 1, failed: 0 });
+    assert_eq!(counts.expired, Expired { removed: 2, removed_bytes: 10, swept: 1, failed: 0 });
 }

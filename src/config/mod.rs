@@ -109,7 +109,8 @@ impl Config {
         let generate = generate::read(reader, limits, &predictor);
         let stack = stack::read(reader, &public_base_url, generate.queue_timeout, prediction_timeout);
         let (storage, s3) = storage::read(reader, &public_base_url, limits.max_bytes);
-        let cleaner = generate::cleaner(reader, generate.image_ttl);
+        let quota = storage::quota(reader, limits.max_bytes);
+        let cleaner = generate::cleaner(reader, generate.image_ttl, quota);
         Self { workers, public_base_url, telemetry, serve, stack, storage, s3, predictor, generate, cleaner }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     syntax,
     variable::variables,
 };
-use crate::{secret::Secret, storage};
+use crate::{cleaner::Quota, secret::Secret, storage};
 
 variables! {
     STORAGE_BACKEND: Kind::Choice(&["file", "memory", "s3"]),
@@ -27,6 +27,13 @@ variables! {
     STORAGE_MEMORY_MAX_BYTES: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776, unit: "bytes" },
         Default::Value("268435456"),
         "Images that the memory backend keeps at most.";
+    STORAGE_MAX_IMAGES: Kind::Integer { min: 1, max: 1_000_000_000_000, unit: "images" },
+        Default::Unset,
+        "Images stored at most, whatever the backend. Beyond it the cleaner removes the oldest before their \
+         time, until a twentieth is free again. Left out, there is no such limit.";
+    STORAGE_MAX_BYTES: Kind::Integer { min: 1_048_576, max: 1_152_921_504_606_846_976, unit: "bytes" },
+        Default::Unset,
+        "Bytes of images stored at most, as with STORAGE_MAX_IMAGES.";
     S3_BUCKET: Kind::Text("3 to 63 lower-case letters, digits, dots and hyphens"),
         Default::Unset,
         "The bucket of the S3 backend.";
@@ -105,6 +112,19 @@ pub(super) fn read(
         _ => storage::Backend::File { path },
     };
     (storage::Config { backend, public_base_url: public_base_url.to_owned(), sync }, s3)
+}
+
+/// Reads how much may be stored.
+pub(super) fn quota(reader: &mut Reader, max_image_bytes: u64) -> Quota {
+    let quota =
+        Quota { images: reader.integer(&STORAGE_MAX_IMAGES), bytes: reader.integer(&STORAGE_MAX_BYTES) };
+    if let Some(bytes) = quota.bytes.filter(|bytes| *bytes < max_image_bytes) {
+        reader.warn(format!(
+            "STORAGE_MAX_BYTES ({bytes}) is less than MAX_IMAGE_SIZE ({max_image_bytes}): the largest images \
+             go as soon as they are stored"
+        ));
+    }
+    quota
 }
 
 fn s3(reader: &mut Reader, chosen: bool) -> Option<S3Config> {

@@ -22,6 +22,7 @@ mod probe;
 mod read;
 mod records;
 mod save;
+mod walk;
 
 use std::{
     fs,
@@ -40,7 +41,7 @@ use chrono::Utc;
 
 pub use self::records::FileRecords;
 use self::{folder::Folder, name::Bucket};
-use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, image_url};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked, image_url};
 use crate::image::{ImageId, Metadata};
 
 /// Not the number of a bucket: those have 28 bits.
@@ -146,6 +147,19 @@ impl ImageStore for FileStore {
 
     async fn check(&self) -> Result<(), Error> {
         self.run(probe::probe).await
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        walk::walk(&self.shared)
+    }
+
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let images = images.to_vec();
+        self.run(move |shared| walk::remove(shared, &images)).await
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.run(move |shared| read::inspect(shared, id)).await
     }
 }
 

@@ -9,12 +9,13 @@ mod file;
 mod memory;
 mod observed;
 mod records;
+mod usage;
 
 use std::{ops::Range, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 pub use self::{
     error::Error,
@@ -25,8 +26,9 @@ pub use self::{
         InvalidRecordKey, MAX_RECORD_BYTES, Record, RecordError, RecordKey, RecordKind, RecordPage,
         RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
     },
+    usage::{Stored, Usage},
 };
-use crate::image::{ImageId, Metadata};
+use crate::image::{Format, ImageId, Metadata};
 
 /// Bytes of an image as they come from the backend, in chunks.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -109,6 +111,20 @@ pub struct Page {
     pub next: Option<ImageId>,
 }
 
+/// An image as a walk comes by: what its name and its length tell, without its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked {
+    /// The image.
+    pub image_id: ImageId,
+    /// Its format.
+    pub format: Format,
+    /// The length of what is stored, in bytes.
+    pub size_bytes: u64,
+}
+
+/// What a walk comes by, as it comes by.
+pub type Walk<'a> = Pin<Box<dyn Stream<Item = Result<Walked, Error>> + Send + 'a>>;
+
 /// What one cleaning cycle did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Expired {
@@ -183,6 +199,55 @@ pub trait ImageStore: Send + Sync + 'static {
 
     /// Whether the backend can be written, read and deleted from, by doing so.
     async fn check(&self) -> Result<(), Error>;
+
+    /// Comes by every image, oldest first, expired ones that are not yet removed and damaged ones
+    /// included. It goes as far as it is asked to; what is saved or removed meanwhile may be left
+    /// out.
+    ///
+    /// Unless a backend does better, this lists all images before the first one comes, and those
+    /// that a listing leaves out are left out.
+    fn walk(&self) -> Walk<'_> {
+        let all = async move {
+            let mut all = Vec::new();
+            let mut query = ListQuery { prefix: None, cursor: None, limit: 1000 };
+            loop {
+                let page = self.list(query.clone()).await?;
+                all.extend(page.images.iter().map(|image| Walked {
+                    image_id: image.image_id,
+                    format: image.format,
+                    size_bytes: image.size_bytes,
+                }));
+                query.cursor = page.next;
+                if query.cursor.is_none() {
+                    break;
+                }
+            }
+            Ok::<_, Error>(futures_util::stream::iter(all.into_iter().rev().map(Ok)))
+        };
+        futures_util::stream::once(all).try_flatten().boxed()
+    }
+
+    /// Removes images that a walk came by, whatever their expiry: many for the price of few. Open
+    /// readers finish. An image that is gone already counts as neither removed nor failed.
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let mut done = Expired::default();
+        for image in images {
+            if self.delete(image.image_id).await? {
+                done.removed += 1;
+                done.removed_bytes += image.size_bytes;
+            }
+        }
+        Ok(done)
+    }
+
+    /// What is known about an image, whether it is expired or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is absent, [`Error::Corrupt`] if it is there and what is known
+    /// about it is lost.
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.metadata(id).await
+    }
 }
 
 /// The configured backend, measured: all that replicas share.
@@ -192,6 +257,8 @@ pub struct Storage {
     pub images: Arc<dyn ImageStore>,
     /// What replicas must agree on.
     pub records: Arc<dyn RecordStore>,
+    /// How many images there are.
+    pub usage: Arc<Usage>,
 }
 
 impl Storage {
@@ -214,7 +281,9 @@ impl Storage {
     }
 
     fn measured(images: impl ImageStore, records: impl RecordStore) -> Self {
-        Self { images: Arc::new(Observed::new(images)), records: Arc::new(ObservedRecords::new(records)) }
+        let images = Observed::new(images);
+        let usage = images.usage();
+        Self { images: Arc::new(images), records: Arc::new(ObservedRecords::new(records)), usage }
     }
 }
 

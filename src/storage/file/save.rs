@@ -10,12 +10,9 @@ use super::{
     Shared, failed,
     folder::Folder,
     name::{Bucket, Name},
-    read::MAX_SIDECAR_BYTES,
+    read::{MAX_SIDECAR_BYTES, image_format},
 };
-use crate::{
-    image::{Format, ImageId},
-    storage::{Error, NewImage},
-};
+use crate::storage::{Error, NewImage};
 
 /// How often a save tries again when the cleaner removes the empty bucket under its feet.
 const ATTEMPTS: usize = 8;
@@ -126,7 +123,7 @@ fn write(
         _ => Failure::Io(error),
     })?;
     let mut undo = Undo { folder, made: vec![sidecar_name] };
-    if image_exists(folder, id)? {
+    if image_format(folder, id)?.is_some() {
         // Its metadata was lost; it is the cleaner's.
         return Err(Failure::Taken);
     }
@@ -168,15 +165,6 @@ fn sync_base(shared: &Shared, bucket: Bucket, before: Before<'_>) -> io::Result<
     Folder::open(&shared.path)?.sync()?;
     shared.durable.store(bucket.0, Ordering::Release);
     Ok(())
-}
-
-fn image_exists(folder: &Folder, id: ImageId) -> io::Result<bool> {
-    for format in Format::ALL {
-        if folder.status(&Name::image(id, format).to_string())?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn open_or_make(shared: &Shared, bucket: Bucket) -> Result<Folder, Error> {
