@@ -86,12 +86,6 @@ struct Chosen {
     by_bytes: Vec<Walked>,
 }
 
-impl Chosen {
-    fn is_empty(&self) -> bool {
-        self.by_images.is_empty() && self.by_bytes.is_empty()
-    }
-}
-
 /// A count, and the image it began with.
 struct Counted {
     stored: Stored,
@@ -140,8 +134,9 @@ impl Keeper {
     }
 }
 
-/// The oldest images that make up the excess; `None` if the oldest is no longer the one that was
-/// counted first: then someone else is at it, and the count is stale.
+/// The oldest images that make up the excess; `None` if the one that was counted first went
+/// meanwhile: then someone else is at it, and the count is stale. As everyone goes by age, nothing
+/// that was counted is gone as long as that one is there.
 async fn choose(
     storage: &Storage,
     mut excess: Stored,
@@ -152,15 +147,17 @@ async fn choose(
     while excess != Stored::default()
         && let Some(image) = walk.try_next().await?
     {
-        if chosen.is_empty() && Some(image.image_id) != oldest {
-            return Ok(None);
-        }
         let exceeded = if excess.images > 0 { &mut chosen.by_images } else { &mut chosen.by_bytes };
         exceeded.push(image);
         excess.images = excess.images.saturating_sub(1);
         excess.bytes = excess.bytes.saturating_sub(image.size_bytes);
     }
-    Ok(Some(chosen))
+    let Some(oldest) = oldest else { return Ok(None) };
+    match storage.images.inspect(oldest).await {
+        Ok(_) | Err(Error::Corrupt { .. }) => Ok(Some(chosen)),
+        Err(Error::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn evict(storage: &Storage, chosen: Chosen) -> Result<Evicted, Error> {
@@ -176,4 +173,23 @@ async fn evict(storage: &Storage, chosen: Chosen) -> Result<Evicted, Error> {
         }
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Backend, Config};
+
+    #[tokio::test]
+    async fn choice_after_another_was_faster_is_none() {
+        let backend = Backend::Memory { max_bytes: 1 << 20 };
+        let config = Config { backend, public_base_url: String::new(), sync: false };
+        let storage = Storage::open(&config).unwrap();
+        let images = crate::cleaner::tests::save_some(&storage, 3).await;
+        let excess = Stored { images: 2, bytes: 0 };
+        let chosen = choose(&storage, excess, Some(images[0])).await.unwrap().unwrap();
+        assert_eq!(chosen.by_images.iter().map(|image| image.image_id).collect::<Vec<_>>(), images[..2]);
+        assert!(storage.images.delete(images[0]).await.unwrap());
+        assert!(choose(&storage, excess, Some(images[0])).await.unwrap().is_none());
+    }
 }

@@ -7,7 +7,10 @@ mod record_conformance;
 #[path = "../support/store_conformance.rs"]
 mod store_conformance;
 
+mod admin;
 mod architecture;
+mod cleaner_replicas;
+mod kill;
 mod kserve_peer;
 mod kserve_v1;
 mod records;

@@ -9,6 +9,8 @@ mod folder;
 mod mounts;
 mod syscalls;
 
+pub(crate) use folder::tree;
+
 const BASE_URL: &str = "http://images.example";
 
 /// Builds a store as the server does.
