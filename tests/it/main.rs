@@ -4,6 +4,10 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/http2.rs"]
+mod http2;
+#[path = "../support/noise.rs"]
+mod noise;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/server.rs"]
@@ -13,9 +17,11 @@ mod store_conformance;
 
 mod access;
 mod architecture;
+mod connections;
 mod delivery;
 mod kserve_peer;
 mod kserve_v1;
+mod limits;
 mod mcp;
 mod rest;
 mod store;

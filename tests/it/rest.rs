@@ -166,7 +166,9 @@ async fn body_over_the_limit_is_413_by_length_and_by_chunks() {
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Accept: */*\r\nContent-Length: 99999999999\r\n\r\n"
         );
-        check(&send_raw(server.authority(), head.as_bytes()).await.answer());
+        let answer = send_raw(server.authority(), head.as_bytes()).await.answer();
+        check(&answer);
+        assert_eq!(answer.header("connection"), "close");
     }
     assert_eq!(fake.counts().started, 0);
 }

@@ -78,6 +78,11 @@ impl TestServer {
         Client::new(&self.base)
     }
 
+    /// The folder of its store.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The files in the folder of its store.
     pub fn files(&self) -> Vec<PathBuf> {
         files(self.folder.path())
