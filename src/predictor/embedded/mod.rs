@@ -2,8 +2,8 @@
 //!
 //! It is no model: it reads the words of a prompt that it knows, and paints from noise and outlines.
 //! With it the server does its main job on a machine that has nothing else. The same request with the
-//! same seed gives the same picture, byte for byte, on every platform: chance comes from [`rng`], and
-//! functions that platforms compute differently from [`maths`]. Memory is 16 bytes a pixel while it
+//! same seed gives the same picture, byte for byte, on every platform: chance comes from `rng`, and
+//! functions that platforms compute differently from `maths`. Memory is 16 bytes a pixel while it
 //! paints, and less while it encodes.
 //!
 //! | file | what is in it |
