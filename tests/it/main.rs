@@ -2,6 +2,8 @@
 
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/peers.rs"]
+mod peers;
 #[path = "../support/store_conformance.rs"]
 mod store_conformance;
 
