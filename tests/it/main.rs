@@ -1,13 +1,29 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
 
+#[path = "../support/client.rs"]
+mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
 #[path = "../support/peers.rs"]
 mod peers;
+#[path = "../support/http2.rs"]
+mod http2;
+#[path = "../support/noise.rs"]
+mod noise;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/server.rs"]
+mod server;
 #[path = "../support/store_conformance.rs"]
 mod store_conformance;
 
+mod access;
 mod architecture;
+mod connections;
+mod delivery;
 mod kserve_peer;
 mod kserve_v1;
+mod limits;
+mod mcp;
+mod rest;
 mod store;
