@@ -4,6 +4,8 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/peers.rs"]
+mod peers;
 #[path = "../support/http2.rs"]
 mod http2;
 #[path = "../support/noise.rs"]
