@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Client, Era, sha256, until, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
-    noise,
+    large,
     process::{Process, run},
     store_conformance,
 };
@@ -48,8 +48,7 @@ async fn sigterm_in_the_middle_of_generations_loses_none() {
     ];
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut server = Process::start(&settings).await;
-    let calls: Vec<_> =
-        (0..CALLS).map(|number| tokio::spawn(generated(server.client(), number))).collect();
+    let calls: Vec<_> = (0..CALLS).map(|number| tokio::spawn(generated(server.client(), number))).collect();
     within(fake.wait_until(|counts| counts.started == CALLS)).await;
     assert_eq!(server.client().get("/health/ready").await.status, 200);
 
@@ -183,7 +182,8 @@ async fn banner_says_where_things_are_and_the_log_stays_apart() {
 
 #[tokio::test]
 async fn check_prints_what_is_in_effect_without_secrets() {
-    let settings = [("PORT", "9000"), ("KSERVE_ENDPOINT", "http://sd:80"), ("KSERVE_BEARER_TOKEN", "hunter2")];
+    let settings =
+        [("PORT", "9000"), ("KSERVE_ENDPOINT", "http://sd:80"), ("KSERVE_BEARER_TOKEN", "hunter2")];
     let (code, out, err) = text(&run(&["check"], &settings).await);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("http://localhost:9000") && out.contains("stable-diffusion"), "{out}");
@@ -193,8 +193,8 @@ async fn check_prints_what_is_in_effect_without_secrets() {
 #[tokio::test]
 async fn clean_removes_what_is_due_and_counts_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let due = noise::stored(folder.path(), 0, HOUR * 5, HOUR).await;
-    let alive = noise::stored(folder.path(), 0, HOUR, HOUR * 5).await;
+    let due = large::stored(folder.path(), 0, HOUR * 5, HOUR).await;
+    let alive = large::stored(folder.path(), 0, HOUR, HOUR * 5).await;
     let settings = [("STORAGE_PATH", folder.path().to_str().expect("UTF-8")), ("LOG_FORMAT", "json")];
     for (removed, bytes) in [(1, due.bytes.len()), (0, 0)] {
         let (code, out, err) = text(&run(&["clean", "--json"], &settings).await);

@@ -4,12 +4,14 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
-#[path = "../support/peers.rs"]
-mod peers;
 #[path = "../support/http2.rs"]
 mod http2;
-#[path = "../support/noise.rs"]
-mod noise;
+#[path = "../support/large.rs"]
+mod large;
+#[path = "../support/mount.rs"]
+mod mount;
+#[path = "../support/peers.rs"]
+mod peers;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/server.rs"]
@@ -22,10 +24,12 @@ mod architecture;
 mod connections;
 mod delivery;
 mod drain;
+mod faults;
 mod kserve_peer;
 mod kserve_v1;
 mod limits;
 mod mcp;
 mod memory;
+mod observability;
 mod rest;
 mod store;
