@@ -4,12 +4,12 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
-#[path = "../support/peers.rs"]
-mod peers;
 #[path = "../support/http2.rs"]
 mod http2;
 #[path = "../support/noise.rs"]
 mod noise;
+#[path = "../support/peers.rs"]
+mod peers;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/server.rs"]
