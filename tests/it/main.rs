@@ -8,4 +8,5 @@ mod store_conformance;
 mod architecture;
 mod kserve_peer;
 mod kserve_v1;
+mod s3;
 mod store;
