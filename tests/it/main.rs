@@ -28,4 +28,5 @@ mod limits;
 mod mcp;
 mod memory;
 mod rest;
+mod s3;
 mod store;
