@@ -32,4 +32,5 @@ mod mcp;
 mod memory;
 mod observability;
 mod rest;
+mod s3;
 mod store;
