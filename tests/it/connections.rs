@@ -266,6 +266,7 @@ async fn streams_opened_and_reset_start_no_more_generations_than_the_rate_allows
                 break;
             }
             // Time for the server to take them up.
+            within(fake.wait_until(|counts| counts.started > 0)).await;
             sleep(Duration::from_millis(20)).await;
             if stream.write_all(&resets).await.is_err() {
                 break;

@@ -10,6 +10,7 @@ use crate::{
     fake_predictor::{Answer as Prediction, FakePredictor},
     large,
     process::{Process, run},
+    server::TestServer,
     store_conformance,
 };
 
@@ -112,6 +113,21 @@ async fn generation_longer_than_the_grace_is_cut_off_and_the_process_ends() {
     server.signal("TERM");
     assert_eq!(server.exit_code().await, Some(0));
     within(fake.wait_until(|counts| counts.abandoned == 1)).await;
+    call.abort();
+}
+
+#[tokio::test]
+async fn drain_waits_for_requests_and_not_for_idle_connections() {
+    let server = TestServer::start_with(&[("SHUTDOWN_GRACE", LONG), ("IDLE_TIMEOUT", LONG)]).await;
+    let client = server.client();
+    assert_eq!(client.get("/health").await.status, 200);
+    assert!(within(server.stop()).await);
+
+    let fake = FakePredictor::start([Prediction::hang()]).await;
+    let server = TestServer::in_front_of(&fake, &[("SHUTDOWN_GRACE", "0.5")]).await;
+    let call = tokio::spawn(server.client().call(Era::Modern, &json!({"prompt": "a fox"})).send());
+    within(fake.wait_until(|counts| counts.started == 1)).await;
+    assert!(!within(server.stop()).await, "it did not wait for what runs");
     call.abort();
 }
 

@@ -12,8 +12,8 @@ use std::{
 use mcp_image_server::{
     secret::Secret,
     storage::{
-        self, Backend, Config, Delivery, Error, Expired, Fallback, FileStore, ImageStore, ListQuery, S3Config,
-        S3Credentials, S3Identity, S3Store, S3Timeouts,
+        self, Backend, Config, Delivery, Error, Expired, Fallback, FileStore, ImageStore, ListQuery,
+        S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts,
     },
 };
 use tempfile::TempDir;
