@@ -179,7 +179,9 @@ async fn read_that_breaks_off_is_resumed_where_it_broke_off() {
     let server = FakeS3::start().await;
     let store = store(&S3Config { max_retries: 3, ..config(&server) });
     let image = saved(&store, fresh(100_000)).await;
-    server.fail(".png", Fault::Reset(40_000), 1);
+    server.fail(".png", Fault::Reset(40_000), 2);
+    assert_whole(&store, &image).await;
+    server.fail(".png", Fault::Stall(40_000), 1);
     server.fail(".png", Fault::Stall(1000), 1);
     assert_whole(&store, &image).await;
     let log = server.log();
