@@ -5,6 +5,7 @@
 //!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
 //!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
 //!   /images/...                   authority -> rate -> deadline -> body limit -> images
+//!   /                             authority -> rate -> deadline -> body limit -> gallery
 //!   /health..., /metrics          deadline -> health, metrics
 //! ```
 
@@ -33,6 +34,7 @@ use tower::{
 use self::dispatch::{Dispatch, Route, Routes, route_name};
 use crate::{
     api::Api,
+    gallery::Gallery,
     generate::Generator,
     health::Health,
     images::Images,
@@ -61,6 +63,8 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Who may list and delete images.
     pub listing: Listing,
+    /// Whether there is a web page at `/`.
+    pub gallery: bool,
     /// Requests to `/mcp` and REST, per client; `None`: unlimited.
     pub request_rate: Option<Rate>,
     /// Requests for images, per client; `None`: unlimited.
@@ -144,9 +148,10 @@ impl Stack {
             images: Some(image_chain(
                 Images::new(rooms.store.clone(), access(config.listing)),
                 &authorities,
-                images,
+                images.clone(),
                 config,
             )),
+            gallery: config.gallery.then(|| image_chain(Gallery::new(), &authorities, images, config)),
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
         };
@@ -160,6 +165,7 @@ impl Stack {
             mcp: None,
             api: None,
             images: None,
+            gallery: None,
             health: operation_chain(rooms.health.clone(), config),
             metrics: Some(operation_chain(rooms.metrics.clone(), config)),
         };
@@ -228,13 +234,18 @@ where
     boxed(service)
 }
 
-/// `/images`: many cheap reads, with a limit of their own.
-fn image_chain(
-    inner: Images,
+/// `/images` and the page that shows them: many cheap reads, with a limit of their own.
+fn image_chain<S>(
+    inner: S,
     authorities: &AllowedAuthorities,
     rate: Option<RateLimitLayer>,
     config: &Config,
-) -> Route {
+) -> Route
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
     let service = ServiceBuilder::new()
         // A rebound page must not read images either.
         .layer(AuthorityLayer::new(authorities.clone()))
