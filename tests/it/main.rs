@@ -4,12 +4,12 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
-#[path = "../support/peers.rs"]
-mod peers;
 #[path = "../support/http2.rs"]
 mod http2;
 #[path = "../support/noise.rs"]
 mod noise;
+#[path = "../support/peers.rs"]
+mod peers;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/server.rs"]
@@ -21,9 +21,12 @@ mod access;
 mod architecture;
 mod connections;
 mod delivery;
+mod drain;
 mod kserve_peer;
 mod kserve_v1;
 mod limits;
 mod mcp;
+mod memory;
 mod rest;
+mod s3;
 mod store;
