@@ -161,6 +161,7 @@ impl Generator {
             created_at,
             // Counted from now, not from the id: a slow model does not eat into the image's life.
             expires_at: Utc::now() + self.config.image_ttl,
+            thumbhash: None,
             generation: Generation {
                 prompt: request.prompt,
                 negative_prompt: request.negative_prompt,

@@ -185,6 +185,7 @@ mod tests {
             sha256: String::new(),
             created_at: now.into(),
             expires_at: (now + life).into(),
+            thumbhash: None,
             generation: Generation {
                 prompt: "a lighthouse".to_owned(),
                 negative_prompt: None,

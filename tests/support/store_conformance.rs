@@ -93,6 +93,7 @@ pub(crate) fn image(length: usize, age: Duration, life: Duration) -> NewImage {
         sha256: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8".to_owned(),
         created_at: created.into(),
         expires_at: (created + life).into(),
+        thumbhash: None,
         generation: Generation {
             prompt: "a lighthouse at dusk".to_owned(),
             negative_prompt: None,

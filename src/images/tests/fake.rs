@@ -64,6 +64,7 @@ impl FakeStore {
             sha256: "0123456789abcdef".repeat(4),
             created_at,
             expires_at: created_at + TimeDelta::seconds(300),
+            thumbhash: None,
             generation: Generation {
                 prompt: "a fox".to_owned(),
                 negative_prompt: None,
