@@ -182,7 +182,8 @@ impl Health {
     fn status(&self, probed: &Probed) -> &'static str {
         if self.0.draining.load(Ordering::Relaxed) {
             "draining"
-        } else if probed.storage == Storage::Failing || matches!(probed.predictor, State::Unavailable { .. }) {
+        } else if probed.storage == Storage::Failing || matches!(probed.predictor, State::Unavailable { .. })
+        {
             "degraded"
         } else {
             "ok"

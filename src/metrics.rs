@@ -74,7 +74,11 @@ pub const METRICS: &[Described] = &[
     counter("mcp_image_tool_calls_total", None, "Tool calls, by tool and outcome"),
     counter("mcp_image_generations_total", None, "Generations that ended, by outcome and model"),
     duration("mcp_image_generation_duration_seconds", "Generations from request to stored image, by outcome"),
-    level("mcp_image_generations_in_flight", None, "Generations begun and not ended: waiting, drawing or being stored"),
+    level(
+        "mcp_image_generations_in_flight",
+        None,
+        "Generations begun and not ended: waiting, drawing or being stored",
+    ),
     level("mcp_image_generation_queue_depth", None, "Generations that wait for their turn now"),
     duration("mcp_image_generation_queue_wait_seconds", "How long generations waited for their turn"),
     counter("mcp_image_generated_bytes_total", Some(Unit::Bytes), "Bytes of the images that were generated"),

@@ -8,20 +8,12 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, header};
 use layers::{
-    Body, BodyStalled, BodyTooLarge, BoxError, Elapsed, HostRefused, BadHost, OriginRefused, Panicked,
+    BadHost, Body, BodyStalled, BodyTooLarge, BoxError, Elapsed, HostRefused, OriginRefused, Panicked,
     RateLimited, find_cause, rescue::RescueContext,
 };
 use tracing::{error, warn};
 
-use crate::{
-    api::BadRequest,
-    generate,
-    mcp,
-    predictor,
-    problem::Problem,
-    stack,
-    storage,
-};
+use crate::{api::BadRequest, generate, mcp, predictor, problem::Problem, stack, storage};
 
 /// Turns a failure of the stack into the response that the client gets.
 #[must_use]
@@ -114,11 +106,9 @@ fn predictor_row(error: &predictor::Error) -> (StatusCode, &'static str, &'stati
         E::Unreachable(_) => (S::BAD_GATEWAY, "model-unreachable", "The model cannot be reached"),
         E::TimedOut(_) => (S::GATEWAY_TIMEOUT, "model-timed-out", "The model did not answer in time"),
         E::NoSuchModel { .. } => (S::BAD_GATEWAY, "no-such-model", "The model does not exist"),
-        E::Unauthorized
-        | E::Failed { .. }
-        | E::TooLarge { .. }
-        | E::BadReply { .. }
-        | E::Interrupted(_) => (S::BAD_GATEWAY, "model-failed", "The model failed"),
+        E::Unauthorized | E::Failed { .. } | E::TooLarge { .. } | E::BadReply { .. } | E::Interrupted(_) => {
+            (S::BAD_GATEWAY, "model-failed", "The model failed")
+        }
     }
 }
 
@@ -146,7 +136,8 @@ fn add_headers(error: &BoxError, response: &mut Response<Body>) {
         let seconds = wait.as_secs().max(1);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if find_cause::<BodyStalled>(error.as_ref()).is_some() || find_cause::<BodyTooLarge>(error.as_ref()).is_some()
+    if find_cause::<BodyStalled>(error.as_ref()).is_some()
+        || find_cause::<BodyTooLarge>(error.as_ref()).is_some()
     {
         // The rest of the body is not read, so the connection cannot be used again.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

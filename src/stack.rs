@@ -4,7 +4,7 @@
 //! client address -> request id -> trace -> metrics -> rescue -> panic catch -> dispatch by path
 //!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
 //!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
-//!   /images/...                   authority -> rate -> deadline -> body limit -> images
+//!   /images/...                   CORS -> authority -> rate -> deadline -> body limit -> images
 //!   /health..., /metrics          deadline -> health, metrics
 //! ```
 
@@ -12,7 +12,6 @@ mod dispatch;
 
 use std::{
     convert::Infallible,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,10 +19,10 @@ use std::{
 use http::{Request, Response, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
-    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr, client_addr::ClientAddrLayer,
-    client_addr::TrustedProxies, deadline::DeadlineLayer, http_metrics::HttpMetricsLayer,
-    panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer, request_id::RequestIdLayer,
-    rescue::RescueLayer, trace::TraceLayer,
+    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr,
+    client_addr::ClientAddrLayer, client_addr::TrustedProxies, deadline::DeadlineLayer,
+    http_metrics::HttpMetricsLayer, panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer,
+    request_id::RequestIdLayer, rescue::RescueLayer, trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
@@ -35,11 +34,10 @@ use crate::{
     api::Api,
     generate::Generator,
     health::Health,
-    images::Images,
+    images::{Cors, CorsLayer, Delivery, Images},
     mcp::{self, ImageServer},
     metrics::Exporter,
     rescue,
-    storage::ImageStore,
 };
 
 /// A request body in which no byte comes for this long has stalled.
@@ -105,8 +103,8 @@ pub struct Rooms {
     pub mcp: ImageServer,
     /// The pipeline behind REST.
     pub generator: Generator,
-    /// Where images live.
-    pub store: Arc<dyn ImageStore>,
+    /// What images are delivered by.
+    pub delivery: Delivery,
     /// How the server stands.
     pub health: Health,
     /// What it counts.
@@ -137,8 +135,9 @@ impl Stack {
             )),
             api: Some(generation_chain(Api::new(rooms.generator.clone()), &authorities, requests, config)),
             images: Some(image_chain(
-                Images::new(rooms.store.clone(), access(config.listing)),
+                Images::new(rooms.delivery.clone(), access(config.listing)),
                 &authorities,
+                rooms.delivery.cors(),
                 images,
                 config,
             )),
@@ -225,10 +224,13 @@ where
 fn image_chain(
     inner: Images,
     authorities: &AllowedAuthorities,
+    cors: &Cors,
     rate: Option<RateLimitLayer>,
     config: &Config,
 ) -> Route {
     let service = ServiceBuilder::new()
+        // Pages that may read images: their origin is approved here, before the check of origins.
+        .layer(CorsLayer::new(cors.clone()))
         // A rebound page must not read images either.
         .layer(AuthorityLayer::new(authorities.clone()))
         // Guessing and scraping are slow; reading does not eat into what generations may ask.

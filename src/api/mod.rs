@@ -58,11 +58,7 @@ pub enum BadRequest {
 
 impl<'a> From<&'a Generated> for Answer<'a> {
     fn from(image: &'a Generated) -> Self {
-        Self {
-            url: &image.url,
-            image_id: image.metadata.image_id.to_string(),
-            metadata: &image.metadata,
-        }
+        Self { url: &image.url, image_id: image.metadata.image_id.to_string(), metadata: &image.metadata }
     }
 }
 

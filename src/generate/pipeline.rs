@@ -13,7 +13,7 @@ use super::{
     admission::{Admission, Client, Full},
 };
 use crate::{
-    image::{Generation, ImageId, Inspected, Limits, Metadata, inspect},
+    image::{Generation, ImageId, ImageUrls, Inspected, Limits, Metadata, inspect},
     predictor::{Prediction, Predictor, Progress, ProgressSender, Request},
     storage::{ImageStore, NewImage},
 };
@@ -74,6 +74,12 @@ impl Generator {
         self.config.limits
     }
 
+    /// Where clients get images.
+    #[must_use]
+    pub fn urls(&self) -> &ImageUrls {
+        &self.config.urls
+    }
+
     /// Makes one image and stores it.
     ///
     /// # Errors
@@ -112,7 +118,8 @@ impl Generator {
         let image = examine(prediction.image.clone(), self.config.limits).await?;
         let metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
         self.store.save(NewImage { bytes: image.bytes.clone(), metadata: metadata.clone() }).await?;
-        Ok(Generated { url: self.store.url(&metadata), metadata, bytes: image.bytes })
+        let url = self.config.urls.url(&metadata, Utc::now());
+        Ok(Generated { url, metadata, bytes: image.bytes })
     }
 
     async fn admit(&self, client: Client, progress: &ProgressSender) -> Result<impl Drop + use<>, Error> {
@@ -123,7 +130,9 @@ impl Generator {
         match entered {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(Full { waiting })) => Err(Error::Overloaded { waiting, retry_after: RETRY_AFTER }),
-            Err(_) => Err(Error::WaitedTooLong { waited: self.config.queue_timeout, retry_after: RETRY_AFTER }),
+            Err(_) => {
+                Err(Error::WaitedTooLong { waited: self.config.queue_timeout, retry_after: RETRY_AFTER })
+            }
         }
     }
 

@@ -19,5 +19,5 @@ pub use metadata::{Generation, Metadata};
 pub use pixels::PixelsError;
 pub use preview::{Preview, PreviewError, preview};
 pub use thumbhash::thumbhash;
-pub use urls::{BadSignature, ImageUrls, SigningKey, Signature};
+pub use urls::{BadSignature, ImageUrls, Signature, SigningKey};
 pub use variant::{Fit, Variant, VariantError, VariantSpec, variant};

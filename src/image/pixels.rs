@@ -105,8 +105,7 @@ impl Pixels {
     pub(super) fn scale(&self, shape: Option<Dimensions>, to: Dimensions) -> Result<Self, PixelsError> {
         let Dimensions { width, height } = self.dimensions;
         let kind = if self.alpha { PixelType::U8x4 } else { PixelType::U8x3 };
-        let source =
-            images::ImageRef::new(width, height, &self.data, kind).map_err(scale_error)?;
+        let source = images::ImageRef::new(width, height, &self.data, kind).map_err(scale_error)?;
         let mut target = images::Image::new(to.width, to.height, kind);
         // Alpha is multiplied in before and divided out after, so that no colour bleeds out of
         // transparent parts.

@@ -47,7 +47,8 @@ mod tests {
     fn hash_of(image: impl Into<DynamicImage>) -> Vec<u8> {
         let mut bytes = Vec::new();
         image.into().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).expect("encodes");
-        let inspected = inspect(&bytes, Limits { max_bytes: 1 << 20, max_pixels: 1 << 20 }).expect("an image");
+        let inspected =
+            inspect(&bytes, Limits { max_bytes: 1 << 20, max_pixels: 1 << 20 }).expect("an image");
         let text = thumbhash(&bytes, inspected).expect("a hash");
         base64_simd::STANDARD.decode_to_vec(text).expect("base64")
     }

@@ -72,6 +72,14 @@ impl ImageUrls {
         Self(Arc::new(Inner { base, keys, life }))
     }
 
+    /// The same, but the URLs start with `base`.
+    #[must_use]
+    pub fn with_base(&self, base: &str) -> Self {
+        let Inner { keys, life, .. } = &*self.0;
+        let base = base.trim_end_matches('/').to_owned();
+        Self(Arc::new(Inner { base, keys: keys.clone(), life: *life }))
+    }
+
     /// Whether images are given out only under signed URLs.
     #[must_use]
     pub fn is_signed(&self) -> bool {
@@ -118,9 +126,8 @@ impl ImageUrls {
         now: DateTime<Utc>,
     ) -> Result<DateTime<Utc>, BadSignature> {
         let (_, key) = self.0.keys.iter().find(|(id, _)| id == signature.key).ok_or(BadSignature)?;
-        let tag = base64_simd::URL_SAFE_NO_PAD
-            .decode_to_vec(signature.signature)
-            .map_err(|_| BadSignature)?;
+        let tag =
+            base64_simd::URL_SAFE_NO_PAD.decode_to_vec(signature.signature).map_err(|_| BadSignature)?;
         mac(key, path, variant, signature.expires).verify_slice(&tag).map_err(|_| BadSignature)?;
         // What was signed is what this server wrote, so it is a number.
         let seconds = signature.expires.parse().map_err(|_| BadSignature)?;

@@ -105,7 +105,9 @@ impl Service<Request<Body>> for Dispatch {
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         match self.route(request.uri().path()) {
             Some(route) => ResponseFuture::Route { inner: route.clone().oneshot(request) },
-            None => ResponseFuture::Answer { inner: std::future::ready(Ok(Problem::not_found().into_response())) },
+            None => {
+                ResponseFuture::Answer { inner: std::future::ready(Ok(Problem::not_found().into_response())) }
+            }
         }
     }
 }

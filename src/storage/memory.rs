@@ -58,8 +58,7 @@ impl Images {
         while let Some((&id, image)) = self.by_id.first_key_value()
             && image.metadata.is_expired(now)
         {
-            expired.removed += 1;
-            expired.removed_bytes += image.bytes.len() as u64;
+            expired.note(id, image.bytes.len() as u64);
             self.remove(id);
         }
         expired

@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a contract fails by panicking")]
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -436,7 +436,9 @@ pub(crate) async fn expire_removes_exactly_what_is_due(store: Store) {
         saved(&store, image.clone()).await;
     }
     let expired = store.expire(SystemTime::now()).await.unwrap();
-    assert_eq!(expired, Expired { removed: 4, removed_bytes: 4000, swept: 0, failed: 0 });
+    let ids: BTreeSet<_> = expired.ids.iter().copied().collect();
+    assert_eq!(ids, due.iter().map(id_of).collect());
+    assert_eq!((expired.removed, expired.removed_bytes, expired.swept, expired.failed), (4, 4000, 0, 0));
     for image in &kept {
         assert_whole(&store, image).await;
     }

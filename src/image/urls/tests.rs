@@ -43,7 +43,10 @@ fn keys(ids: &[&str]) -> Vec<SigningKey> {
 fn parts(url: &str) -> (String, [String; 3]) {
     let url = url::Url::parse(url).expect("a URL");
     let of = |name: &str| {
-        url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+        url.query_pairs()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.into_owned())
+            .unwrap_or_default()
     };
     (url.path().to_owned(), [of("exp"), of("key"), of("sig")])
 }
@@ -133,7 +136,11 @@ fn debug_shows_no_secret() {
 fn mac_is_that_of_the_standard() {
     // RFC 4231, test cases 2 and 6.
     for (key, data, expected) in [
-        (&b"Jefe"[..], "what do ya want for nothing?", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+        (
+            &b"Jefe"[..],
+            "what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
         (
             &[0xaa; 131],
             "Test Using Larger Than Block-Size Key - Hash Key First",

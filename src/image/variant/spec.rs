@@ -74,10 +74,13 @@ impl VariantSpec {
         // Whether the box is wider in shape than the image.
         let wider = u64::from(box_width) * u64::from(height) >= u64::from(box_height) * u64::from(width);
         match self.fit {
-            Fit::Fill => {
-                Plan { crop: None, to: Dimensions { width: width.min(box_width), height: height.min(box_height) } }
+            Fit::Fill => Plan {
+                crop: None,
+                to: Dimensions { width: width.min(box_width), height: height.min(box_height) },
+            },
+            Fit::Contain if wider => {
+                Plan { crop: None, to: to_height(width, height, height.min(box_height)) }
             }
-            Fit::Contain if wider => Plan { crop: None, to: to_height(width, height, height.min(box_height)) },
             Fit::Contain => {
                 let to = to_height(height, width, width.min(box_width));
                 Plan { crop: None, to: Dimensions { width: to.height, height: to.width } }

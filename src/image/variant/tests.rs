@@ -84,7 +84,12 @@ fn cover_shows_the_middle() {
 
 #[test]
 fn transparency_stays_where_the_format_has_it_and_lies_on_white_in_jpeg() {
-    let image = RgbaImage::from_fn(200, 200, |x, _| if x < 100 { Rgba([9, 9, 9, 0]) } else { Rgba([0, 0, 200, 255]) });
+    let image =
+        RgbaImage::from_fn(
+            200,
+            200,
+            |x, _| if x < 100 { Rgba([9, 9, 9, 0]) } else { Rgba([0, 0, 200, 255]) },
+        );
     let bytes = encoded(image, ImageFormat::Png);
     for format in Format::ALL {
         let variant = variant(&bytes, &spec(64, 64, Fit::Contain, format), LIMITS).expect("a variant");
