@@ -66,7 +66,10 @@ impl App {
     pub async fn build(mut config: Config, metrics: Exporter) -> Result<Self, Error> {
         let server = Server::bind(config.serve.clone()).await?;
         name_the_port(&mut config, server.local_addr().port());
-        let (delivery, store, purger) = delivery(&config, open_store(&config.storage)?)?;
+        let store = open_store(&config.storage)?;
+        let backend = config.storage.backend.kind();
+        store.start().await.map_err(|source| Error::Storage { backend, source })?;
+        let (delivery, store, purger) = delivery(&config, store)?;
         let predictor = predictor(&config.predictor)?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());

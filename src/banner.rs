@@ -25,6 +25,7 @@ impl Banner<'_> {
         let metrics = self.metrics_url.as_deref().unwrap_or(base);
         let mut text = format!(
             "mcp-image-server {version}\n\n  \
+             Gallery   {base}/\n  \
              MCP       {base}/mcp\n  \
              REST      POST {base}/mcp/v1/tools/generate_image\n  \
              Images    {base}/images/{{id}}\n  \

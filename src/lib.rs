@@ -13,6 +13,7 @@
 //! | [`predictor`] | who draws |
 //! | [`storage`], [`cleaner`] | where images live, and how they go |
 //! | [`images`] | delivery over HTTP |
+//! | [`gallery`] | the web page |
 //! | [`image`] | what an image is; pure |
 //! | [`rescue`], [`problem`], [`health`] | what went wrong, and how it stands |
 
@@ -22,6 +23,7 @@ pub mod banner;
 pub mod cleaner;
 pub mod cli;
 pub mod config;
+pub mod gallery;
 pub mod generate;
 pub mod health;
 pub mod image;

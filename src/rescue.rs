@@ -70,7 +70,9 @@ fn problem(error: &BoxError) -> Problem {
         .detail("the server failed; its log has the details under this request's id")
 }
 
-fn generation(error: &generate::Error) -> Problem {
+/// A failed generation's row.
+#[must_use]
+pub fn generation(error: &generate::Error) -> Problem {
     use StatusCode as S;
     use generate::Error as E;
     let (status, slug, title) = match error {

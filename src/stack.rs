@@ -5,6 +5,7 @@
 //!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
 //!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
 //!   /images/...                   CORS -> authority -> rate -> deadline -> body limit -> images
+//!   /                             authority -> rate -> deadline -> body limit -> gallery
 //!   /health..., /metrics          deadline -> health, metrics
 //! ```
 
@@ -32,6 +33,7 @@ use tower::{
 use self::dispatch::{Dispatch, Route, Routes, route_name};
 use crate::{
     api::Api,
+    gallery::Gallery,
     generate::Generator,
     health::Health,
     images::{Cors, CorsLayer, Delivery, Images},
@@ -59,6 +61,8 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Who may list and delete images.
     pub listing: Listing,
+    /// Whether there is a web page at `/`.
+    pub gallery: bool,
     /// Requests to `/mcp` and REST, per client; `None`: unlimited.
     pub request_rate: Option<Rate>,
     /// Requests for images, per client; `None`: unlimited.
@@ -133,14 +137,22 @@ impl Stack {
                 requests.clone(),
                 config,
             )),
-            api: Some(generation_chain(Api::new(rooms.generator.clone()), &authorities, requests, config)),
+            api: Some(generation_chain(
+                Api::new(rooms.generator.clone(), rescue::generation),
+                &authorities,
+                requests,
+                config,
+            )),
             images: Some(image_chain(
                 Images::new(rooms.delivery.clone(), access(config.listing)),
                 &authorities,
                 rooms.delivery.cors(),
-                images,
+                images.clone(),
                 config,
             )),
+            gallery: config
+                .gallery
+                .then(|| image_chain(Gallery::new(), &authorities, &Cors::Nobody, images, config)),
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
         };
@@ -154,6 +166,7 @@ impl Stack {
             mcp: None,
             api: None,
             images: None,
+            gallery: None,
             health: operation_chain(rooms.health.clone(), config),
             metrics: Some(operation_chain(rooms.metrics.clone(), config)),
         };
@@ -164,6 +177,7 @@ impl Stack {
 /// What every request passes, whatever its path.
 fn edge(routes: Routes, config: &Config) -> Inner {
     let service = ServiceBuilder::new()
+        // One body type outside, whatever the layers below make of it.
         .layer(IntoBodyLayer)
         // Who asks: the peer, or whom a trusted proxy names. Everything below keys on it.
         .layer(ClientAddrLayer::new(TrustedProxies::new(config.trusted_proxies.clone())))
@@ -175,9 +189,10 @@ fn edge(routes: Routes, config: &Config) -> Inner {
         .layer(HttpMetricsLayer::new(route_name))
         // Above this line nothing fails any more: causes become responses.
         .layer(RescueLayer::new(rescue::respond))
-        .layer(IntoBodyLayer)
         // A panic is one request's failure, not the connection's.
         .layer(CatchPanicLayer)
+        // Request bodies are counted by now; the routes know one body type.
+        .layer(IntoBodyLayer)
         .service(Dispatch::new(routes));
     BoxCloneSyncService::new(service)
 }
@@ -220,14 +235,19 @@ where
     boxed(service)
 }
 
-/// `/images`: many cheap reads, with a limit of their own.
-fn image_chain(
-    inner: Images,
+/// `/images` and the page that shows them: many cheap reads, with a limit of their own.
+fn image_chain<S>(
+    inner: S,
     authorities: &AllowedAuthorities,
     cors: &Cors,
     rate: Option<RateLimitLayer>,
     config: &Config,
-) -> Route {
+) -> Route
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
     let service = ServiceBuilder::new()
         // Pages that may read images: their origin is approved here, before the check of origins.
         .layer(CorsLayer::new(cors.clone()))

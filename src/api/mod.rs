@@ -1,7 +1,10 @@
 //! The REST door to the pipeline: `POST /mcp/v1/tools/generate_image`.
 //!
 //! The same parameters as the MCP tool, the same pipeline, and the same
-//! `{url, image_id, metadata}`; errors are problem details (RFC 9457).
+//! `{url, image_id, metadata}`; errors are problem details (RFC 9457). A client that accepts
+//! `text/event-stream` gets its progress as server-sent events.
+
+mod events;
 
 use std::{
     future::Future,
@@ -9,16 +12,17 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use layers::{Body, BoxError, client_addr::ClientAddr};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use self::events::Running;
 use crate::{
-    generate::{Error, Generated, Generator, Params},
+    generate::{Error, Generated, Generator, Params, progress_channel},
     image::Metadata,
-    predictor::progress_channel,
     problem::Problem,
 };
 
@@ -37,6 +41,7 @@ pub struct Answer<'a> {
 #[derive(Debug, Clone)]
 pub struct Api {
     generator: Generator,
+    explain: fn(&Error) -> Problem,
 }
 
 /// A request that cannot be taken as it is.
@@ -63,10 +68,11 @@ impl<'a> From<&'a Generated> for Answer<'a> {
 }
 
 impl Api {
-    /// The door to `generator`.
+    /// The door to `generator`. `explain` is the table that makes a problem of a failed generation,
+    /// for streams, whose status is sent before they end.
     #[must_use]
-    pub fn new(generator: Generator) -> Self {
-        Self { generator }
+    pub fn new(generator: Generator, explain: fn(&Error) -> Problem) -> Self {
+        Self { generator, explain }
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
@@ -75,15 +81,18 @@ impl Api {
         }
         require_json(&request)?;
         let client = request.extensions().get::<ClientAddr>().map(ClientAddr::key);
+        let wants_events = accepts_events(&request);
         let arguments = read_object(request.into_body()).await?;
         let params = Params::from_json(&arguments).map_err(Error::Invalid)?;
-        let (progress, _) = progress_channel();
-        let image = self.generator.generate(params, client, &progress).await?;
-        let mut response = Response::new(Body::full(serde_json::to_vec(&Answer::from(&image))?));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-        Ok(response)
+        let (sender, progress) = progress_channel();
+        let (generator, explain) = (self.generator, self.explain);
+        if wants_events {
+            let work = async move { generator.generate(params, client, &sender).await }.boxed();
+            let events = Running { work, progress, explain }.events();
+            return Ok(response(Body::stream(events), "text/event-stream"));
+        }
+        let image = generator.generate(params, client, &sender).await?;
+        Ok(response(Body::full(serde_json::to_vec(&Answer::from(&image))?), "application/json"))
     }
 }
 
@@ -118,6 +127,23 @@ fn require_json(request: &Request<Body>) -> Result<(), BadRequest> {
     let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(BadRequest::MediaType) }
+}
+
+/// Whether the client asks for events by name; `*/*` does not.
+fn accepts_events(request: &Request<Body>) -> bool {
+    let accepts = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepts
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn response(body: Body, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn read_object(body: Body) -> Result<Map<String, Value>, BadRequest> {

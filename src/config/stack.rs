@@ -31,6 +31,9 @@ variables! {
     IMAGE_LISTING: Kind::Choice(&["auto", "on", "off"]),
         Default::Value("auto"),
         "Who may list and delete images: `auto` means clients on this machine alone.";
+    GALLERY: Kind::Choice(&["on", "off"]),
+        Default::Value("on"),
+        "Whether there is a web page at `/` that shows the latest images and a form to make more.";
     REQUEST_RATE: Kind::Integer { min: 0, max: 1_000_000, unit: "requests per second" },
         Default::Value("50"),
         "Requests to `/mcp` and REST that each client may make in the long run; 0 means unlimited.";
@@ -69,6 +72,7 @@ pub(super) fn read(
             Some("off") => Listing::Off,
             _ => Listing::Auto,
         },
+        gallery: reader.choice(&GALLERY) != Some("off"),
         request_rate: rate(reader, &REQUEST_RATE, &REQUEST_BURST),
         image_rate: rate(reader, &IMAGE_RATE, &IMAGE_BURST),
         max_request_bytes: reader.integer(&MAX_REQUEST_BYTES).unwrap_or_default(),

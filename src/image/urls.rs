@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hmac::{Hmac, KeyInit, Mac, digest::Key};
+use hmac13::{Hmac, KeyInit, Mac, digest::Key};
 use sha2::{Digest, Sha256};
 
 use super::Metadata;

@@ -15,7 +15,7 @@ use super::{
     original::Original,
     originals::Source,
     range::RangeSpec,
-    variants,
+    redirect, variants,
 };
 use crate::image::{Format, ImageId};
 
@@ -102,10 +102,14 @@ impl View<'_> {
                 return Ok(representation.whole());
             }
         }
-        let (original, source) = originals.open(self.target.0, self.now).await?;
+        let (original, source) = originals.deliver(self.target.0, self.now).await?;
         let representation = self.stored(&original)?;
+        if let Source::Redirect(redirect) = &source {
+            return redirect::respond(redirect);
+        }
         let (mut response, range) = representation.answer(self.request)?;
         *response.body_mut() = match source {
+            Source::Redirect(_) => Body::empty(),
             Source::Bytes(bytes) => Body::full(slice(&bytes, &range)),
             Source::Content(content) => {
                 let id = self.target.0;

@@ -122,7 +122,7 @@ mod tests {
         let name = field.strip_prefix("attachment; filename=\"").and_then(|rest| rest.strip_suffix(".png\""));
         let name = name.expect("one name");
         assert!(name.len() <= MAX_CHARS && name.ends_with("fox"), "{name}");
-        assert!(super::file_name(&"x".repeat(500)).len() == MAX_CHARS);
+        assert!(file_name(&"x".repeat(500)).len() == MAX_CHARS);
     }
 
     #[test]

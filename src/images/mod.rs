@@ -31,6 +31,7 @@ mod originals;
 mod purge;
 mod query;
 mod range;
+mod redirect;
 mod route;
 mod variants;
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     image::{ImageId, Metadata},
-    storage::{Content, Error, ImageStore},
+    storage::{Content, Error, ImageStore, Redirect},
 };
 
 /// How long an image is served from memory before the store is asked whether it is still there:
@@ -37,6 +37,8 @@ pub(super) enum Source {
     Bytes(Bytes),
     /// The store, as they are asked for.
     Content(Box<dyn Content>),
+    /// Elsewhere: the client may fetch them itself.
+    Redirect(Box<Redirect>),
 }
 
 /// The images of a store. Cheap to clone.
@@ -108,24 +110,55 @@ impl Originals {
         self.learn(self.0.store.metadata(id).await?, forgotten)
     }
 
+    /// An image and its bytes, from memory where they are; or where a client may fetch them itself.
+    pub(super) async fn deliver(
+        &self,
+        id: ImageId,
+        now: DateTime<Utc>,
+    ) -> Result<(Arc<Original>, Source), Arc<Error>> {
+        if let Some((original, bytes)) = self.in_memory(id, now).await? {
+            return Ok((original, Source::Bytes(bytes)));
+        }
+        if let Some(redirect) = self.0.store.redirect(id).await? {
+            let original = Arc::new(Original::new(redirect.metadata.clone())?);
+            return Ok((original, Source::Redirect(Box::new(redirect))));
+        }
+        self.fetch(id, now).await
+    }
+
     /// An image and its bytes, from memory where they are.
     pub(super) async fn open(
         &self,
         id: ImageId,
         now: DateTime<Utc>,
     ) -> Result<(Arc<Original>, Source), Arc<Error>> {
-        if !self.0.cache.is_on() {
-            let opened = self.0.store.open(id).await?;
-            return Ok((Arc::new(Original::new(opened.metadata)?), Source::Content(opened.content)));
+        match self.in_memory(id, now).await? {
+            Some((original, bytes)) => Ok((original, Source::Bytes(bytes))),
+            None => self.fetch(id, now).await,
         }
-        if let Some(original) = self.known(id, now).await? {
-            if !self.0.cache.takes(original.metadata.size_bytes) {
-                let opened = self.0.store.open(id).await?;
-                return Ok((original, Source::Content(opened.content)));
-            }
-            if let Some(bytes) = self.0.cache.get(&Key { id, variant: None }, now) {
-                return Ok((original, Source::Bytes(bytes)));
-            }
+    }
+
+    async fn in_memory(
+        &self,
+        id: ImageId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(Arc<Original>, Bytes)>, Arc<Error>> {
+        let Some(original) = self.known(id, now).await? else { return Ok(None) };
+        let bytes = self.0.cache.get(&Key { id, variant: None }, now);
+        Ok(bytes.map(|bytes| (original, bytes)))
+    }
+
+    /// An image from the store: loaded whole where it may be kept, else as a stream.
+    async fn fetch(&self, id: ImageId, now: DateTime<Utc>) -> Result<(Arc<Original>, Source), Arc<Error>> {
+        let known = self.0.known.as_ref().and_then(|known| known.get(&id));
+        let large = known.filter(|original| !self.0.cache.takes(original.metadata.size_bytes));
+        if large.is_some() || !self.0.cache.is_on() {
+            let opened = self.0.store.open(id).await?;
+            let original = match large.filter(|original| !original.metadata.is_expired(now)) {
+                Some(original) => original,
+                None => Arc::new(Original::new(opened.metadata)?),
+            };
+            return Ok((original, Source::Content(opened.content)));
         }
         let this = self.clone();
         let loaded = self.0.loads.join(id, || async move { this.load(id).await }).await?;

@@ -115,6 +115,8 @@ impl Variants {
         let (original, source) = inner.originals.open(key.id, Utc::now()).await?;
         let bytes = match source {
             Source::Bytes(bytes) => bytes,
+            // Variants do not ask for it.
+            Source::Redirect(_) => return Err(Error::Lost),
             Source::Content(content) => {
                 content.read(0..original.metadata.size_bytes).await.map_err(Arc::new)?
             }

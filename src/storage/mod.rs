@@ -5,12 +5,20 @@
 //! [`Error::NotFound`] at once, whether [`ImageStore::expire`] has come by or not.
 
 mod error;
+mod fallback;
 mod file;
 mod memory;
 mod observed;
+mod s3;
 mod watched;
 
-use std::{ops::Range, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -18,9 +26,11 @@ use futures_util::{Stream, TryStreamExt};
 
 pub use self::{
     error::Error,
+    fallback::Fallback,
     file::FileStore,
     memory::MemoryStore,
     observed::Observed,
+    s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts, WebIdentity},
     watched::{Removals, Watched},
 };
 use crate::image::{ImageId, Metadata};
@@ -52,15 +62,18 @@ pub enum Backend {
         /// Bytes of images kept at most; beyond it a save is [`Error::Full`].
         max_bytes: u64,
     },
+    /// A bucket of S3, or of what speaks its language.
+    S3(Box<S3Config>),
 }
 
 impl Backend {
-    /// `file` or `memory`.
+    /// `file`, `memory` or `s3`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::File { .. } => "file",
             Self::Memory { .. } => "memory",
+            Self::S3(_) => "s3",
         }
     }
 }
@@ -72,6 +85,17 @@ impl std::fmt::Display for Backend {
             Self::File { path } => write!(f, "file, {}", path.display()),
             Self::Memory { max_bytes } => {
                 write!(f, "memory, up to {max_bytes} bytes, gone when the server ends")
+            }
+            Self::S3(config) => {
+                write!(f, "s3, bucket {}, below {}", config.bucket, config.prefix)?;
+                match &config.endpoint_url {
+                    Some(url) => write!(f, ", at {url}")?,
+                    None => write!(f, ", in {}", config.region)?,
+                }
+                match &config.fallback {
+                    Some(path) => write!(f, "; while it is away: {}", path.display()),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -185,11 +209,31 @@ pub trait Content: Send {
     }
 }
 
+/// Where a client may fetch an image itself.
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// What is known about the image.
+    pub metadata: Metadata,
+    /// The URL: whoever has it may read the image, and no longer than the image lives.
+    pub url: String,
+    /// How long the URL is good for.
+    pub life: Duration,
+}
+
 /// A place that keeps images.
 #[async_trait]
 pub trait ImageStore: Send + Sync + 'static {
     /// `file`, `s3` or `memory`.
     fn kind(&self) -> &'static str;
+
+    /// Begins what goes on in the background, and checks what no waiting would mend: names,
+    /// addresses, rights. A backend that is only away is no error.
+    ///
+    /// # Errors
+    /// What has to be changed before the store can be used.
+    async fn start(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Keeps an image. When this returns `Ok` the image survives a crash.
     ///
@@ -208,6 +252,15 @@ pub trait ImageStore: Send + Sync + 'static {
     /// # Errors
     /// [`Error::NotFound`] as with [`open`](Self::open).
     async fn metadata(&self, id: ImageId) -> Result<Metadata, Error>;
+
+    /// Where a client may fetch the image itself; `None` if its bytes come from here, by
+    /// [`open`](Self::open).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] as with [`open`](Self::open), if the backend redirects.
+    async fn redirect(&self, _id: ImageId) -> Result<Option<Redirect>, Error> {
+        Ok(None)
+    }
 
     /// Removes an image; `false` if it was not there. Open readers finish.
     async fn delete(&self, id: ImageId) -> Result<bool, Error>;
@@ -228,13 +281,23 @@ pub trait ImageStore: Send + Sync + 'static {
 /// Builds the configured backend, measured.
 ///
 /// # Errors
-/// When the folder of a file backend can neither be used nor made; the message names it and says
-/// what to do.
+/// When the folder of a file backend can neither be used nor made, or the certificates of an S3
+/// backend cannot be read; the message names it and says what to do.
 pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
     let url = config.public_base_url.as_str();
     Ok(match &config.backend {
         Backend::File { path } => Arc::new(Observed::new(FileStore::open(path, url, config.sync)?)),
         Backend::Memory { max_bytes } => Arc::new(Observed::new(MemoryStore::new(url, *max_bytes))),
+        Backend::S3(s3) => {
+            let store = S3Store::new(s3, url)?;
+            match &s3.fallback {
+                None => Arc::new(Observed::new(store)),
+                Some(path) => {
+                    let local = FileStore::open(path, url, config.sync)?;
+                    Arc::new(Observed::new(Fallback::new(store, local)))
+                }
+            }
+        }
     })
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 
-use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect};
 use crate::image::{ImageId, Metadata};
 
 /// Who wants to know which images go. Called in the middle of the operation: be quick.
@@ -43,6 +43,10 @@ impl ImageStore for Watched {
         self.inner.kind()
     }
 
+    async fn start(&self) -> Result<(), Error> {
+        self.inner.start().await
+    }
+
     async fn save(&self, image: NewImage) -> Result<(), Error> {
         self.inner.save(image).await
     }
@@ -53,6 +57,10 @@ impl ImageStore for Watched {
 
     async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
         self.inner.metadata(id).await
+    }
+
+    async fn redirect(&self, id: ImageId) -> Result<Option<Redirect>, Error> {
+        self.inner.redirect(id).await
     }
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {

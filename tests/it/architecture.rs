@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mcp", &["generate", "predictor", "storage", "image"]),
     ("api", &["generate", "predictor", "storage", "image"]),
     ("images", &["storage", "image"]),
+    ("gallery", &[]),
     ("cleaner", &["storage", "image"]),
     ("health", &["generate", "predictor", "storage"]),
     ("metrics", &[]),

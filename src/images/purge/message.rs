@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac13::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
 

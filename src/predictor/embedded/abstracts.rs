@@ -26,6 +26,9 @@ fn ramp(world: &World) -> Vec<Lch> {
     let brief = &world.brief;
     let mut stops: Vec<Lch> = brief.colours.iter().take(5).copied().collect();
     let first = stops.first().copied().unwrap_or(Lch::new(0.6, 0.13, 250.0));
+    if stops.is_empty() {
+        stops.push(first);
+    }
     if stops.len() == 1 {
         stops.push(Lch { l: lerp(first.l, 0.80, 0.6), c: first.c * 0.8, h: first.h + 24.0 });
         stops.insert(0, Lch { l: first.l * 0.62, c: first.c * 0.85, h: first.h - 18.0 });
@@ -156,24 +159,23 @@ fn marble<'a>(world: &'a World, plan: &mut Plan<'a>) {
         .map_or(Rgb::grey(0.5), |stop| Lch { l: 0.72, h: stop.h + 35.0, ..*stop }.rgb());
     let scale = rng.range(1.0, 1.5);
     let octaves = world.detail.octaves(4.5);
-    let width = rows(frame.width);
-    let mut above = vec![0.0_f32; width];
+    let mut above = vec![0.0_f32; rows(frame.width)];
     plan.add(rows(frame.height), frame.width * 260.0, move |canvas, rows| {
         for y in rows {
             let mut left = None;
-            for x in 0..width {
+            for (x, (pixel, above)) in canvas.row_mut(y).iter_mut().zip(&mut above).enumerate() {
                 let p = [x as f32 / frame.unit * scale, y as f32 / frame.unit * scale];
                 let q = [
                     noise.fbm(p[0], p[1], octaves.min(2.0)),
                     noise.fbm(p[0] + 5.2, p[1] + 1.3, octaves.min(2.0)),
                 ];
-                let w = [p[0] + 0.95 * q[0], p[1] + 0.95 * q[1]];
+                let w = [p[0] + 0.8 * q[0], p[1] + 0.8 * q[1]];
                 let r = noise.fbm(w[0] * 1.4 + 1.7, w[1] * 1.4 + 9.2, octaves.min(3.0));
-                let v = noise.fbm(w[0] + 1.1 * r + 8.3, w[1] + 1.1 * r + 2.8, octaves);
+                let v = noise.fbm(w[0] + 0.8 * r + 8.3, w[1] + 0.8 * r + 2.8, octaves);
                 let slope_x = (v - left.unwrap_or(v)) * frame.unit;
-                let slope_y = (v - if y == 0 { v } else { above[x] }) * frame.unit;
+                let slope_y = (v - if y == 0 { v } else { *above }) * frame.unit;
                 left = Some(v);
-                above[x] = v;
+                *above = v;
                 let bands = 0.5 + 0.5 * sin(v * 1.6 + 0.5 * r);
                 let level = saturate(0.62 * bands + 0.25 + 0.34 * v);
                 let mut colour = gradient.at(level);
@@ -181,7 +183,7 @@ fn marble<'a>(world: &'a World, plan: &mut Plan<'a>) {
                 let tilt = (slope_x * 0.05 - slope_y * 0.07).clamp(-1.0, 1.0);
                 let vein = pow(saturate(1.0 - (v * 3.2).abs()), 8.0);
                 colour = colour.mix(gradient.at(0.97), vein * 0.5) * (1.0 + 0.42 * tilt);
-                canvas.row_mut(y)[x] = colour + Rgb::grey(0.16 * pow(saturate(tilt), 3.0));
+                *pixel = colour + Rgb::grey(0.16 * pow(saturate(tilt), 3.0));
             }
         }
     });
@@ -239,13 +241,14 @@ fn circles<'a>(world: &'a World, plan: &mut Plan<'a>) {
     backdrop(world, plan, paper.rgb(), Lch { l: paper.l - 0.04, ..paper }.rgb());
     let mut inks: Vec<Lch> = stops[1..stops.len() - 1].to_vec();
     let lead = inks[inks.len() / 2];
-    if world.brief.colours.len() < 3 || world.brief.strictness < 1.5 {
+    let named = inks.len();
+    if world.brief.colours.len() != 2 {
         inks.push(avoid(&world.brief, Lch::new(0.74, 0.15, lead.h + 180.0)));
     }
     let inks: Vec<Rgb> = inks.into_iter().map(Lch::rgb).collect();
     let count = world.detail.count(26.0);
     let heart = [frame.width * rng.range(0.36, 0.62), frame.height * rng.range(0.36, 0.60)];
-    let hero = inks[rng.pick(&[0, inks.len() - 1])];
+    let hero = inks[rng.pick(&[0, named - 1])];
     let unit = frame.unit.min(frame.width);
     let glow = world.brief.allows(Thing::Glow);
     plan.add(count + 2, unit * unit * 0.4, move |canvas, numbers| {

@@ -33,6 +33,7 @@ struct Facade {
 /// Towers in rows, lights in their windows, and water before them.
 pub(super) fn skyline<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let frame = world.frame;
+    glow(world, plan);
     let rows_of = 3 + index(2.0 * world.detail.density);
     for row in 0..rows_of {
         let t = (row + 1) as f32 / rows_of as f32;
@@ -55,6 +56,20 @@ pub(super) fn skyline<'a>(world: &'a World, plan: &mut Plan<'a>) {
             Shape::rect(0.0, frame.horizon, frame.width, frame.height).paint(canvas, ground, 1.0);
         });
     }
+}
+
+/// The light of a city in the air above it.
+fn glow<'a>(world: &'a World, plan: &mut Plan<'a>) {
+    let frame = world.frame;
+    let warm = Lch::new(0.66, 0.12, 55.0);
+    let tint = world.brief.colours.first().map_or(warm, |colour| Lch { l: 0.62, ..*colour });
+    let light = avoid(&world.brief, tint).rgb() * (0.42 * world.light.night);
+    plan.add(super::sky::rows(frame.horizon), frame.width * 3.0, move |canvas, rows| {
+        for y in rows {
+            let share = exp(-(frame.horizon - y as f32) / frame.unit * 4.2);
+            canvas.row_mut(y).iter_mut().for_each(|pixel| *pixel = *pixel + light * share);
+        }
+    });
 }
 
 /// Left, right and height of the buildings of the row at depth `t` (1 is the nearest).
@@ -160,18 +175,21 @@ fn facade(world: &World, left: f32, right: f32, top: f32, t: f32, rng: &mut Rng)
     let base = avoid(brief, base.mix(tinted(brief, base, rng.unit()), 0.5));
     let albedo = base.rgb() * rng.range(0.7, 1.2);
     let haze = light.sky_at(&frame, (left + right) * 0.5, frame.horizon * 0.92);
+    let street = brief.colours.first().map_or(Lch::new(0.5, 0.09, 50.0), |colour| Lch { l: 0.45, ..*colour });
+    let haze = haze + avoid(brief, street).rgb() * (0.30 * light.night);
     let share = saturate(0.86 * pow(1.0 - t, 0.8)) * lerp(1.0, 0.8, light.night);
     let share = if brief.asks(Thing::Fog) { saturate(share + 0.25) } else { share };
     let lit = |sun: f32, sky: f32| (albedo * (light.sun * sun + light.ambient * sky)).mix(haze, share);
     let sunny = light.direction[0] > 0.0;
     let night = light.night.max(if brief.asks(Thing::Windows) { 0.8 } else { 0.0 });
-    let share_lit = lerp(0.05, 0.46, saturate(night * 1.4)) * rng.range(0.5, 1.35);
-    let warm = [Rgb([1.0, 0.72, 0.38]), Rgb([1.0, 0.84, 0.58]), Rgb([0.86, 0.92, 1.0])];
+    let share_lit = lerp(0.04, 0.36, saturate(night * 1.4)) * rng.range(0.25, 1.4);
+    let warm =
+        [Rgb([1.0, 0.60, 0.24]), Rgb([1.0, 0.70, 0.36]), Rgb([1.0, 0.80, 0.55]), Rgb([0.72, 0.86, 1.0])];
     let mut lamps: Vec<Rgb> = warm.to_vec();
     if brief.asks(Thing::Windows) {
         lamps.extend(brief.colours.iter().map(|colour| Lch { l: 0.75, ..*colour }.rgb()));
     }
-    let cell = frame.unit * rng.range(0.0085, 0.0125) * lerp(0.72, 1.0, t);
+    let cell = frame.unit * rng.range(0.0075, 0.0115) * lerp(0.75, 1.0, t);
     let faces = [lit(0.62, 0.75), lit(0.10, 0.55)];
     Facade {
         lit_side: faces[usize::from(!sunny)],
@@ -203,10 +221,11 @@ impl Facade {
         let pane = edge(u - iu as f32, 0.30, self.cell[0]) * edge(v - iv as f32, 0.28, self.cell[1]);
         if pane > 0.0 && iv >= 0 {
             let chance = self.noise.unit(iu, iv);
-            let floor_lit = self.noise.unit(-7, iv) < 0.10;
+            let floor_lit = self.noise.unit(-7, iv) < 0.05;
             if chance < self.share_lit || floor_lit && self.share_lit > 0.1 {
                 let pick = self.noise.hash(iu + 91, iv) as usize % self.lamps.len();
-                let power = 0.35 + 0.9 * self.noise.unit(iu, iv + 513);
+                let power = self.noise.unit(iu, iv + 513);
+                let power = 0.16 + 1.0 * power * power;
                 wall = wall.mix(self.lamps[pick] * power, pane * 0.95);
             } else {
                 wall = wall * (1.0 - 0.30 * pane);

@@ -3,6 +3,7 @@
 use super::brief::Thing;
 use super::canvas::Canvas;
 use super::colour::{Lch, Rgb};
+use super::ground::Ground;
 use super::light::avoid;
 use super::maths::{angle, cos, exp, lerp, pow, saturate, sin, smoothstep};
 use super::noise::Noise;
@@ -11,7 +12,7 @@ use super::rng::Rng;
 use super::scene::wants;
 use super::shape::{Place, Point, Shape};
 use super::sky::rows;
-use super::terrain::{Ground, Terrain};
+use super::terrain::Terrain;
 use super::world::World;
 
 /// Shafts of light, a sandy floor with corals, fish and bubbles.
@@ -67,7 +68,7 @@ fn corals<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let mut rng = world.rng("corals");
     let count = world.detail.count(34.0 * (frame.width / frame.unit).max(0.4));
     let water = world.light.stops[3].rgb();
-    let lit = world.light.ambient * 1.6;
+    let lit = world.light.ambient.mix(Rgb::grey(world.light.ambient.luma()), 0.5) * 4.2;
     plan.add(count, frame.unit * 120.0, move |canvas, numbers| {
         for number in numbers {
             let near = number as f32 / count as f32;
@@ -149,7 +150,7 @@ fn fish<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let frame = world.frame;
     let mut rng = world.rng("fish");
     let water = world.light.stops[2].rgb();
-    let lit = world.light.ambient * 1.9;
+    let lit = world.light.ambient.mix(Rgb::grey(world.light.ambient.luma()), 0.5) * 4.6;
     let said = world.brief.colour_of(Thing::Fish);
     let schools = 4;
     let per_school = world.detail.count(11.0);

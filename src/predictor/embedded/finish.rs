@@ -100,7 +100,7 @@ impl Finish {
             grain: Noise::new(world.rng("grain").seed()),
             grain_strength: if brief.allows(Thing::Grain) { grain } else { 0.0 },
             vignette: if brief.allows(Thing::Vignette) { 0.20 } else { 0.0 },
-            exposure: exp2(brief.lightness * 6.0),
+            exposure: exp2(brief.lightness.clamp(-0.14, 0.09) * 5.0),
             saturation: brief.chroma,
             monochrome: brief.monochrome.then_some(tone),
             bytes: Vec::with_capacity(pixels * 3),

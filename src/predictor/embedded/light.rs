@@ -55,13 +55,15 @@ impl Light {
     pub(super) fn new(brief: &Brief, frame: &Frame) -> Self {
         let hour = if brief.setting == Setting::Underwater { below(brief.time) } else { hour(brief.time) };
         let mut rng = brief.rng.fork("light");
-        let gloom = if brief.asks(Thing::Storm) {
-            0.75
-        } else if brief.asks(Thing::Rain) {
-            0.55
-        } else {
-            0.0
-        };
+        let coloured = if brief.colours.is_empty() { 1.0 } else { 0.55 };
+        let gloom = coloured
+            * if brief.asks(Thing::Storm) {
+                0.75
+            } else if brief.asks(Thing::Rain) {
+                0.55
+            } else {
+                0.0
+            };
         // Loosely followed words let the hues wander.
         let wander = rng.range(-1.0, 1.0) * 22.0 * (1.2 - brief.strictness).max(0.0);
         let stops: [Lch; 4] = std::array::from_fn(|i| {
@@ -71,12 +73,24 @@ impl Light {
             stop.h += wander + rng.range(-6.0, 6.0);
             avoid(brief, stop)
         });
-        let sun = avoid(brief, tinted(brief, hour.sun, 0.85));
+        // Some of the sun is left in it: a picture of one hue alone would be flat.
+        let sun = avoid(brief, hour.sun.mix(tinted(brief, hour.sun, 0.85), 0.6));
         let side = if rng.chance(0.5) { -1.0 } else { 1.0 };
         let across = 0.5 + side * rng.range(0.08, 0.26);
         let high = hour.elevation * rng.range(0.8, 1.25);
+        // An animal stands before a low sun or moon.
+        let near = brief.has_animal() && brief.time != Time::Noon;
+        let across = if near { 0.5 + (across - 0.5) * 0.55 } else { across };
+        let high = match brief.setting {
+            Setting::Mountains if near && brief.time == Time::Night => 0.66,
+            _ if near && brief.time == Time::Night => 0.24,
+            _ => high,
+        };
         let at = [frame.width * across, frame.horizon - high * frame.horizon.min(frame.unit * 0.75)];
+        // Shadows take their colour from the sky above, not from the glow at the horizon.
         let mean = stops[1].mix(stops[2], 0.5).rgb();
+        let above = stops[0].mix(stops[1], 0.7).rgb();
+        let mean = mean.mix(above * (mean.luma() / above.luma().max(0.01)), 0.75);
         let shown = if brief.time == Time::Night { Thing::Moon } else { Thing::Sun };
         let clear = gloom == 0.0 && brief.allows(shown);
         let body = match brief.time {
@@ -92,8 +106,11 @@ impl Light {
         Self {
             sky: Gradient::new(&stops),
             stops,
-            sun: sun.rgb() * (hour.strength * lit),
-            ambient: mean.mix(Rgb::grey(mean.luma()), 0.35) * (hour.ambient * (1.0 + 0.5 * gloom)),
+            // A low sun hardly reaches the ground.
+            sun: sun.rgb().saturated(0.7)
+                * (hour.strength * lit * if brief.time == Time::Sunset { 0.5 } else { 1.0 }),
+            ambient: mean.mix(Rgb::grey(mean.luma()), 0.35 - 0.25 * hour.night)
+                * (hour.ambient * (1.0 + 0.5 * gloom)),
             glow: sun.rgb() * (hour.strength * 0.34 * lit),
             night: hour.night,
             at,
@@ -201,8 +218,8 @@ fn hour(time: Time) -> Hour {
                 lch(0.91, 0.03, 225.0),
             ],
             sun: lch(0.97, 0.035, 95.0),
-            strength: 1.45,
-            ambient: 0.75,
+            strength: 1.25,
+            ambient: 0.62,
             elevation: 0.72,
             night: 0.0,
         },
@@ -254,7 +271,7 @@ fn hour(time: Time) -> Hour {
             ],
             sun: lch(0.78, 0.035, 250.0),
             strength: 0.34,
-            ambient: 1.35,
+            ambient: 1.7,
             elevation: 0.62,
             night: 1.0,
         },

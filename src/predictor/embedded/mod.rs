@@ -2,16 +2,16 @@
 //!
 //! It is no model: it reads the words of a prompt that it knows, and paints from noise and outlines.
 //! With it the server does its main job on a machine that has nothing else. The same request with the
-//! same seed gives the same picture, byte for byte, on every platform: chance comes from [`rng`], and
-//! functions that platforms compute differently from [`maths`]. Memory is 16 bytes a pixel while it
-//! paints, and 6 while it encodes.
+//! same seed gives the same picture, byte for byte, on every platform: chance comes from `rng`, and
+//! functions that platforms compute differently from `maths`. Memory is 16 bytes a pixel while it
+//! paints, and less while it encodes.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `words`, `brief` | from the prompt to what is asked for |
+//! | `words`, `reading`, `brief` | from the prompt to what is asked for |
 //! | `world`, `light` | measures, detail, and the light of the hour |
 //! | `scene`, `plan` | the layers of a picture, cut into even steps |
-//! | `sky`, `terrain`, `water`, `plants`, `nature`, `weather` | landscapes |
+//! | `sky`, `ground`, `terrain`, `water`, `plants`, `nature`, `weather` | landscapes |
 //! | `city`, `cosmos`, `deep`, `abstracts`, `figures` | the other subjects |
 //! | `canvas`, `shape`, `noise`, `colour`, `maths`, `rng`, `finish` | the tools |
 
@@ -24,12 +24,14 @@ mod cosmos;
 mod deep;
 mod figures;
 mod finish;
+mod ground;
 mod light;
 mod maths;
 mod nature;
 mod noise;
 mod plan;
 mod plants;
+mod reading;
 mod rng;
 mod scene;
 mod shape;

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use super::brief::{Season, Setting, Thing};
 use super::colour::{Lch, Rgb};
+use super::figures;
+use super::ground::Ground;
 use super::light::{avoid, tinted};
 use super::maths::{index, lerp, pow, saturate};
 use super::noise::Noise;
@@ -12,22 +14,36 @@ use super::plan::Plan;
 use super::plants::{blade, broad_tree, flower, palm, pine};
 use super::scene::wants;
 use super::sky::rows;
-use super::terrain::{Ground, Terrain};
+use super::terrain::Terrain;
 use super::water::{Shore, open_shore, water};
 use super::world::World;
 
 /// A range, over a valley or a lake, with pines near by.
 pub(super) fn mountains<'a>(world: &'a World, plan: &mut Plan<'a>) {
-    if world.brief.asks(Thing::Water) {
+    if lake(world) {
         let shore = land(world, plan, Ground::Shore);
         water(world, plan, shore);
     } else {
         land(world, plan, Ground::Mountains);
     }
-    if wants(world, Thing::Pines, 0.75) && world.brief.allows(Thing::Tree) {
+    if wants(world, Thing::Pines, 1.0) && world.brief.allows(Thing::Tree) {
         framing_pines(world, plan);
     }
     foreground(world, plan);
+}
+
+/// Whether there is a lake below the mountains.
+pub(super) fn lake(world: &World) -> bool {
+    let brief = &world.brief;
+    let needs_land = brief.has_animal()
+        || [Thing::Flowers, Thing::House, Thing::Tree].into_iter().any(|thing| brief.asks(thing));
+    brief.asks(Thing::Water) || (!needs_land && wants(world, Thing::Water, 0.55))
+}
+
+/// Whether what stands near by needs a bank to stand on.
+pub(super) fn on_bank(world: &World) -> bool {
+    let stands = [Thing::House, Thing::Castle, Thing::Tree].into_iter().any(|thing| world.brief.asks(thing));
+    stands && world.brief.setting == Setting::Mountains && lake(world)
 }
 
 /// Meadows, with a tree or flowers.
@@ -60,11 +76,17 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let autumn = world.brief.season == Some(Season::Autumn);
     let base = match world.brief.season {
         Some(Season::Autumn) => Lch::new(0.36, 0.10, 55.0),
-        Some(Season::Winter) => Lch::new(0.34, 0.03, 225.0),
+        Some(Season::Winter) => Lch::new(0.40, 0.03, 225.0),
         _ => Lch::new(0.27, 0.05, 160.0),
     };
-    let near = avoid(&world.brief, base.mix(tinted(&world.brief, base, 0.2), 0.8));
-    let mist = light.stops[3].rgb() * lerp(0.9, 0.75, light.night);
+    let said = world.brief.colour_of(Thing::Land).map(|colour| Lch {
+        l: base.l.max(colour.l * 0.6),
+        c: colour.c * 0.7,
+        h: colour.h,
+    });
+    let near = said.unwrap_or(base.mix(tinted(&world.brief, base, 0.2), 0.8));
+    let near = avoid(&world.brief, near);
+    let mist = light.stops[3].rgb().mix(light.stops[1].rgb(), 0.38) * lerp(0.9, 0.75, light.night);
     let layers = 4 + index(4.0 * world.detail.density);
     for layer in 0..layers {
         let t = (layer + 1) as f32 / layers as f32;
@@ -76,10 +98,7 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
         let colour = mist.mix(dark, pow(t, 1.25));
         let mut rng = rng.fork(&format!("row {layer}"));
         let drift = rng.range(0.0, 50.0);
-        if layer > 0 {
-            veil(world, plan, [foot - size * 0.75, foot + size * 0.1], mist, 0.42 * (1.15 - t), noise, drift);
-        }
-        plan.add(count, size * size * 1.5, move |canvas, trees| {
+        plan.add(count, size * size * 2.4, move |canvas, trees| {
             for tree in trees {
                 let x = (tree as f32 - 1.0 + rng.range(-0.45, 0.45)) * spacing;
                 let sway = noise.fbm(x / frame.unit * 1.6 + drift, layer as f32 * 9.0, 3.0);
@@ -94,18 +113,41 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
                 pine(canvas, [x, y], height, colour, &mut rng, (mist, 0.75 * (1.1 - t)));
             }
         });
-        // The ground that the row stands on.
-        let fill_from = foot - size * 0.02;
-        plan.add(1, frame.width * 40.0, move |canvas, _| {
-            for y in canvas.span(fill_from - size * 0.2, frame.height, canvas.height) {
+        // The mist that the row stands in; the last one stands on the ground.
+        if layer + 1 < layers {
+            veil(world, plan, [foot - size * 0.62, foot + size * 0.02], mist, noise, drift);
+            continue;
+        }
+        if world.brief.asks(Thing::Fog) {
+            veil(world, plan, [foot - size * 0.85, foot + size * 0.35], mist, noise, drift);
+        }
+        let winter = world.brief.season == Some(Season::Winter);
+        let snow = Lch::new(0.88, 0.02, 250.0).rgb() * (light.ambient * 0.9 + light.sun * 0.3);
+        let floor = if winter { snow } else { colour * 0.85 };
+        let first = index((foot - size * 0.2).clamp(0.0, frame.height));
+        plan.add(rows(frame.height) - first, frame.width * 25.0, move |canvas, lines| {
+            for y in lines.start + first..lines.end + first {
                 for x in 0..canvas.width {
-                    let edge = foot + size * 0.16 * noise.gradient(x as f32 / frame.unit * 0.9, drift);
-                    let cover = saturate(y as f32 - edge + 1.0);
-                    if cover > 0.0 {
-                        let depth = saturate((y as f32 - edge) / (size * 0.9));
-                        let ground = colour.mix(mist, 0.75 * (1.1 - t) * (1.0 - depth));
-                        canvas.blend(x, y, ground, cover);
-                    }
+                    let edge =
+                        foot + size * (0.16 * noise.gradient(x as f32 / frame.unit * 0.9, drift) - 0.02);
+                    let depth = saturate((y as f32 - edge) / (frame.height - edge).max(1.0));
+                    canvas.blend(x, y, floor * (1.0 - 0.45 * depth), saturate((y as f32 - edge) * 0.4 + 0.5));
+                }
+            }
+        });
+        let mut rng = world.rng("scrub");
+        let bushes = if winter { 0 } else { world.detail.count(420.0 * frame.width / frame.unit) };
+        plan.add(bushes, frame.unit * 0.3, move |canvas, numbers| {
+            for number in numbers {
+                let near = number as f32 / bushes as f32;
+                let x = rng.unit() * frame.width;
+                let edge = foot + size * 0.16 * noise.gradient(x / frame.unit * 0.9, drift);
+                let y = lerp(edge - 0.01 * frame.unit, frame.height * 1.03, near * near);
+                let high = frame.unit * lerp(0.02, 0.07, near) * rng.range(0.5, 1.3);
+                let tone = floor * rng.range(0.75, 1.35);
+                for frond in 0..5_u8 {
+                    let lean = (f32::from(frond) - 2.0) * 0.4 + rng.range(-0.2, 0.2);
+                    blade(canvas, [x, y], high * (1.1 - 0.2 * lean.abs()), high * lean, tone);
                 }
             }
         });
@@ -115,31 +157,25 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
     }
 }
 
-/// Mist between two heights.
-fn veil<'a>(
-    world: &'a World,
-    plan: &mut Plan<'a>,
-    span: [f32; 2],
-    mist: Rgb,
-    strength: f32,
-    noise: Noise,
-    drift: f32,
-) {
-    if !world.brief.allows(Thing::Fog) {
-        return;
-    }
+/// Mist that grows from nothing at the first height to nearly everything below the second.
+fn veil<'a>(world: &'a World, plan: &mut Plan<'a>, span: [f32; 2], mist: Rgb, noise: Noise, drift: f32) {
     let frame = world.frame;
-    let strength = if world.brief.asks(Thing::Fog) { strength * 1.7 } else { strength };
-    let first = index(span[0].max(0.0));
-    let last = index(span[1].clamp(0.0, frame.height));
-    plan.add(last.saturating_sub(first), frame.width * 45.0, move |canvas, rows| {
-        for y in rows.start + first..rows.end + first {
+    let thin = !world.brief.allows(Thing::Fog);
+    let (most, power) = if thin {
+        (0.35, 3.0)
+    } else if world.brief.asks(Thing::Fog) {
+        (0.97, 1.2)
+    } else {
+        (0.92, 1.9)
+    };
+    let first = index(span[0].clamp(0.0, frame.height));
+    plan.add(rows(frame.height) - first, frame.width * 45.0, move |canvas, lines| {
+        for y in lines.start + first..lines.end + first {
             let t = (y as f32 - span[0]) / (span[1] - span[0]);
-            let body = t * t * (1.0 - saturate((t - 0.85) / 0.15));
             for (x, pixel) in canvas.row_mut(y).iter_mut().enumerate() {
-                let p = [x as f32 / frame.unit * 1.3 + drift, y as f32 / frame.unit * 5.0];
-                let cloud = 0.75 + 0.5 * noise.fbm(p[0], p[1], 3.0);
-                *pixel = pixel.mix(mist, saturate(body * cloud * strength));
+                let p = [x as f32 / frame.unit * 1.3 + drift, y as f32 / frame.unit * 4.0];
+                let cloud = t + 0.30 * noise.fbm(p[0], p[1], 2.0) * (1.0 - saturate(t - 1.0));
+                *pixel = pixel.mix(mist, most * pow(saturate(cloud), power));
             }
         }
     });
@@ -149,7 +185,7 @@ fn land<'a>(world: &'a World, plan: &mut Plan<'a>, ground: Ground) -> Shore {
     let shore: Shore = Rc::new(RefCell::new(vec![world.frame.horizon; rows(world.frame.width)]));
     let terrain = Terrain::new(world, ground);
     let out = Rc::clone(&shore);
-    plan.add(rows(world.frame.width), world.frame.height * 200.0, move |canvas, columns| {
+    plan.add(rows(world.frame.width), world.frame.height * 170.0, move |canvas, columns| {
         for x in columns {
             out.borrow_mut()[x] = terrain.column(canvas, x);
         }
@@ -191,11 +227,18 @@ fn framing_pines<'a>(world: &'a World, plan: &mut Plan<'a>) {
 fn foreground<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let brief = &world.brief;
     let frame = world.frame;
+    if on_bank(world) {
+        figures::bank(world, plan);
+    }
+    if brief.asks(Thing::House) || brief.asks(Thing::Castle) {
+        figures::house(world, plan);
+    }
     if brief.asks(Thing::Tree) {
         let mut rng = world.rng("tree");
-        let x = frame.width * rng.range(0.30, 0.70);
+        let shifted = if brief.asks(Thing::House) { 0.22 } else { 0.0 };
+        let x = frame.width * (rng.range(0.34, 0.66) * (1.0 - shifted) + shifted);
         let height = frame.unit * rng.range(0.48, 0.58);
-        let foot = [x, lerp(frame.horizon, frame.height, 0.45)];
+        let foot = figures::foot(world, x, 0.45);
         plan.add(1, height * height * 12.0 * world.detail.density, move |canvas, _| {
             broad_tree(canvas, world, foot, height, &mut rng);
         });
@@ -203,7 +246,8 @@ fn foreground<'a>(world: &'a World, plan: &mut Plan<'a>) {
     if brief.season == Some(Season::Winter) && !brief.asks(Thing::Flowers) {
         return;
     }
-    let grassy = brief.setting == Setting::Hills && brief.allows(Thing::Grass) && !brief.asks(Thing::Rows);
+    let meadows = brief.setting == Setting::Hills || brief.setting == Setting::Mountains && !lake(world);
+    let grassy = meadows && brief.allows(Thing::Grass) && !brief.asks(Thing::Rows);
     if grassy || brief.asks(Thing::Grass) || brief.asks(Thing::Flowers) {
         meadow(world, plan);
     }
@@ -217,7 +261,13 @@ fn meadow<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let lit = light.ambient * 0.8 + light.sun * 0.5;
     let green = |l: f32, h: f32| {
         let base = Lch::new(l, 0.10, h);
-        avoid(brief, base.mix(tinted(brief, base, 0.3), 0.4)).rgb() * lit
+        let said = brief.colour_of(Thing::Land).or(brief.colour_of(Thing::Grass));
+        let tone = said.map_or(base.mix(tinted(brief, base, 0.3), 0.4), |colour| Lch {
+            l,
+            c: colour.c * 0.8,
+            h: colour.h,
+        });
+        avoid(brief, tone).rgb() * lit
     };
     let tones = match brief.season {
         Some(Season::Autumn) => [green(0.34, 90.0), green(0.52, 75.0)],

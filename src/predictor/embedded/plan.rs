@@ -6,11 +6,14 @@ use super::canvas::Canvas;
 use super::maths::index;
 
 /// A layer of the picture: `units` pieces of work (rows, columns, strokes) of about the same cost.
-pub(super) struct Stage<'a> {
+struct Stage<'a> {
     units: usize,
     cost: f32,
-    paint: Box<dyn FnMut(&mut Canvas, Range<usize>) + 'a>,
+    paint: Paint<'a>,
 }
+
+/// Paints units of a layer.
+type Paint<'a> = Box<dyn FnMut(&mut Canvas, Range<usize>) + 'a>;
 
 /// The layers of a picture from the ground up.
 #[derive(Default)]

@@ -25,7 +25,7 @@ pub(super) fn pine(
     let mut right = Vec::with_capacity(tiers * 2 + 2);
     for tier in 0..tiers {
         let t = (tier as f32 + 0.7) / tiers as f32;
-        let y = foot[1] - height * (1.0 - 0.94 * t);
+        let y = foot[1] - height * (1.0 - 0.985 * t);
         let reach = half * pow(t, 0.80) * rng.range(0.86, 1.10);
         let droop = height * 0.75 / tiers as f32;
         let x = foot[0] + lean * (1.0 - t);
@@ -129,11 +129,11 @@ fn branch(
 
 /// A palm that bends towards `side` (-1 or 1).
 pub(super) fn palm(canvas: &mut Canvas, foot: Point, height: f32, side: f32, colour: Rgb, rng: &mut Rng) {
-    let bend = side * rng.range(0.16, 0.30) * height;
+    let bend = side * rng.range(0.22, 0.42) * height;
     let at = |t: f32| [foot[0] + bend * t * t, foot[1] - height * t];
     for i in 0..10 {
         let (t0, t1) = (i as f32 / 10.0, (i + 1) as f32 / 10.0);
-        let width = |t: f32| height * lerp(0.042, 0.020, t);
+        let width = |t: f32| height * lerp(0.034, 0.017, t);
         canvas.stroke(at(t0), at(t1), [width(t0), width(t1)], colour, 1.0);
     }
     let crown = at(1.0);
@@ -145,11 +145,11 @@ pub(super) fn palm(canvas: &mut Canvas, foot: Point, height: f32, side: f32, col
             let sag = t * t * (0.30 + 0.25 * way[0].abs());
             [crown[0] + way[0] * reach * t, crown[1] + way[1] * reach * t + sag * reach]
         };
-        for k in 0..16 {
-            let t = k as f32 / 16.0;
+        for k in 0..26 {
+            let t = k as f32 / 26.0;
             let (p, q) = (rib(t), rib(t + 0.07));
             canvas.stroke(p, q, [height * 0.012, height * 0.010], colour, 1.0);
-            let leaf = reach * 0.17 * (1.0 - t) * (0.35 + t).min(1.0) + reach * 0.03;
+            let leaf = reach * 0.24 * (1.0 - t) * (0.35 + t).min(1.0) + reach * 0.03;
             for spread in [-1.0, 1.0] {
                 let d = [q[0] - p[0], q[1] - p[1]];
                 let norm = (d[0] * d[0] + d[1] * d[1]).sqrt().max(1e-3);
@@ -158,7 +158,7 @@ pub(super) fn palm(canvas: &mut Canvas, foot: Point, height: f32, side: f32, col
                     p[0] + (d[0] * 0.7 - spread * d[1] * 0.6) * leaf,
                     p[1] + (d[1] * 0.7 + spread * d[0] * 0.6) * leaf + leaf * 0.45,
                 ];
-                canvas.stroke(p, tip, [height * 0.011, height * 0.003], colour, 1.0);
+                canvas.stroke(p, tip, [height * 0.014, height * 0.004], colour, 1.0);
             }
         }
     }

@@ -26,8 +26,9 @@ pub(super) fn compose<'a>(world: &'a World, plan: &mut Plan<'a>) {
                 Setting::Mountains => nature::mountains(world, plan),
                 _ => nature::hills(world, plan),
             }
+            weather::behind(world, plan);
             figures::place(world, plan);
-            weather::weather(world, plan);
+            weather::before(world, plan);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::canvas::Canvas;
 use super::colour::Rgb;
-use super::maths::{cos, floor, index, sin};
+use super::maths::{floor, index};
 
 /// A point in pixels.
 pub(super) type Point = [f32; 2];
@@ -38,16 +38,6 @@ impl Shape {
     /// An upright box.
     pub(super) fn rect(left: f32, top: f32, right: f32, bottom: f32) -> Self {
         Self::polygon(vec![[left, top], [right, top], [right, bottom], [left, bottom]])
-    }
-
-    /// An ellipse.
-    pub(super) fn ellipse(centre: Point, radii: [f32; 2]) -> Self {
-        let count = index(radii[0].max(radii[1]).sqrt() * 6.0).clamp(12, 256);
-        let point = |i: usize| {
-            let turns = i as f32 / count as f32;
-            [centre[0] + radii[0] * cos(turns), centre[1] + radii[1] * sin(turns)]
-        };
-        Self::polygon((0..count).map(point).collect())
     }
 
     /// Reads an outline in the manner of SVG paths: `M`, `L`, `Q`, `C`, `Z`, absolute, separated by

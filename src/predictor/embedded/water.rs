@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::brief::{Setting, Thing};
 use super::colour::{Lch, Rgb};
 use super::light::{avoid, tinted};
-use super::maths::{exp, lerp, saturate, smoothstep};
+use super::maths::{exp, index, lerp, saturate, smoothstep};
 use super::noise::Noise;
 use super::plan::Plan;
 use super::sky::rows;
@@ -29,6 +29,8 @@ struct Surface {
     octaves: f32,
     deep: Rgb,
     foam: f32,
+    /// How much shorter the mirrored picture is: an eye above the water sees it so.
+    squeeze: f32,
 }
 
 /// Water below `shore`.
@@ -36,11 +38,16 @@ pub(super) fn water<'a>(world: &'a World, plan: &mut Plan<'a>, shore: Shore) {
     let frame = world.frame;
     let surface = surface(world);
     // The shore tells where water begins; the earliest row it can begin at is the horizon.
-    let first = super::maths::index(frame.horizon);
+    let first = index(frame.horizon);
     let last = rows(frame.height);
     let focal = frame.unit * 1.15;
+    // The line that a column is mirrored at: the shore, but without a jump where an island ends.
+    let mut mirror = Vec::new();
     plan.add(last.saturating_sub(first), frame.width * 130.0, move |canvas, rows| {
         let shore = shore.borrow();
+        if mirror.is_empty() {
+            mirror = smooth(&shore, index(frame.unit * 0.07));
+        }
         for y in rows.start + first..rows.end + first {
             for x in 0..canvas.width {
                 let begin = shore[x];
@@ -50,7 +57,13 @@ pub(super) fn water<'a>(world: &'a World, plan: &mut Plan<'a>, shore: Shore) {
                 }
                 let drop = (y as f32 + 0.5 - frame.horizon).max(0.35);
                 let z = focal / drop;
-                let colour = surface.at(world, canvas, [x as f32 + 0.5, y as f32 + 0.5], begin, z);
+                let colour = surface.at(
+                    world,
+                    canvas,
+                    [x as f32 + 0.5, y as f32 + 0.5],
+                    mirror[x].min(y as f32 + 0.4),
+                    z,
+                );
                 canvas.blend(x, y, colour, saturate(below + 0.5));
             }
         }
@@ -80,12 +93,13 @@ impl Surface {
         let lift = swing
             * (0.35 * wave.abs() + 0.8 * wave * far)
             * (0.25 + 0.75 * saturate(below / (0.25 * frame.unit)));
-        let sy = (begin - below * 0.94 - 0.5 - lift.abs() * 1.2 - lift * 0.4).clamp(0.5, begin - 0.5);
+        let sy = (begin - below * self.squeeze - 0.5 - lift.abs() * 1.2 - lift * 0.4).clamp(0.5, begin - 0.5);
         let mirror = canvas.sample(sx, sy);
         let steep = saturate(below / (frame.height - frame.horizon).max(1.0));
         let mirrored = saturate(lerp(0.94, 0.60, steep) - 0.45 * self.chop * 10.0 * wave.max(0.0) * far);
         let body = self.deep * (1.0 + 0.5 * wave);
-        let mut colour = body.mix(mirror * 0.94, mirrored);
+        let sky = light.sky.at(0.5 * (1.0 - steep)) * (0.16 + 0.10 * tilt);
+        let mut colour = body.mix(mirror * 0.84 + sky, mirrored);
         colour = colour + self.glitter(world, px, below, wave, tilt);
         let crest = smoothstep(0.42, 0.75, wave + 0.4 * tilt.abs()) * self.foam * far.sqrt();
         colour.mix(light.ambient + light.sun * 0.35, crest * 0.55)
@@ -127,5 +141,20 @@ fn surface(world: &World) -> Surface {
     } else {
         0.0
     };
-    Surface { noise: Noise::new(rng.seed()), chop, octaves: world.detail.octaves(5.0), deep, foam }
+    Surface {
+        noise: Noise::new(rng.seed()),
+        chop,
+        octaves: world.detail.octaves(5.0),
+        deep,
+        foam,
+        squeeze: if sea { 1.0 } else { 1.35 },
+    }
+}
+
+/// The lowest of a line's neighbourhood, evened out.
+fn smooth(line: &[f32], reach: usize) -> Vec<f32> {
+    let around = |at: usize| at.saturating_sub(reach)..(at + reach + 1).min(line.len());
+    let lowest: Vec<f32> =
+        (0..line.len()).map(|at| line[around(at)].iter().copied().fold(0.0, f32::max)).collect();
+    (0..line.len()).map(|at| lowest[around(at)].iter().sum::<f32>() / around(at).len() as f32).collect()
 }

@@ -1,6 +1,6 @@
 //! What falls, drifts and flashes in front of everything.
 
-use super::brief::Thing;
+use super::brief::{Setting, Thing};
 use super::colour::Rgb;
 use super::maths::{lerp, saturate, smoothstep};
 use super::noise::Noise;
@@ -8,15 +8,17 @@ use super::plan::Plan;
 use super::sky::rows;
 use super::world::World;
 
-/// Rain, snow, fog and lightning, where they were asked for.
-pub(super) fn weather<'a>(world: &'a World, plan: &mut Plan<'a>) {
+/// Fog, which is behind what stands near by. A forest has its own.
+pub(super) fn behind<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let brief = &world.brief;
-    if brief.asks(Thing::Lightning) {
-        lightning(world, plan);
-    }
-    if brief.asks(Thing::Fog) {
+    if brief.asks(Thing::Fog) && brief.setting != Setting::Forest {
         fog(world, plan);
     }
+}
+
+/// Rain and snow, which are in front of everything.
+pub(super) fn before<'a>(world: &'a World, plan: &mut Plan<'a>) {
+    let brief = &world.brief;
     if brief.asks(Thing::Rain) {
         rain(world, plan);
     }
@@ -80,7 +82,8 @@ fn fog<'a>(world: &'a World, plan: &mut Plan<'a>) {
     });
 }
 
-fn lightning<'a>(world: &'a World, plan: &mut Plan<'a>) {
+/// Lightning, which is in the sky.
+pub(super) fn lightning<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let frame = world.frame;
     let mut rng = world.rng("lightning");
     let start = frame.width * rng.range(0.25, 0.75);
@@ -93,7 +96,7 @@ fn lightning<'a>(world: &'a World, plan: &mut Plan<'a>) {
             while at[1] < end {
                 way = way * 0.6 + rng.range(-0.035, 0.035) * frame.unit;
                 let next = [at[0] + way, at[1] + rng.range(0.012, 0.03) * frame.unit];
-                let width = frame.unit * 0.0055 * strength;
+                let width = frame.unit * 0.0036 * strength;
                 canvas.stroke(at, next, [width, width], light * 3.0, saturate(0.5 + strength * 0.5));
                 canvas.glow(next, frame.unit * 0.07 * strength, light * (0.07 * strength));
                 if strength > 0.3 && rng.chance(0.13) && bolts.len() < 8 {

@@ -36,16 +36,14 @@ pub(super) enum Meaning {
 
 use Meaning::{Abstract, As, At, Coloured, During, In, Like, Monochrome, Mood, With};
 
-/// The meanings of `phrase`, in lower case.
-pub(super) fn meanings(phrase: &str) -> impl Iterator<Item = Meaning> {
-    let find = |word: &str| {
-        let found = TABLE.iter().find(|(words, _)| words.split('|').any(|known| known == word));
-        found.map(|&(_, meanings)| meanings)
+/// The meanings of `phrase`, in lower case; a word may stand in several entries.
+pub(super) fn meanings(phrase: &str) -> Vec<Meaning> {
+    let find = |word: &str| -> Vec<Meaning> {
+        let knows = |words: &str| words.split('|').any(|known| known == word);
+        TABLE.iter().filter(|(words, _)| knows(words)).flat_map(|&(_, meanings)| meanings).copied().collect()
     };
-    let plural = || phrase.strip_suffix('s').and_then(find);
-    let plural_es = || phrase.strip_suffix("es").and_then(find);
-    let found = find(phrase).or_else(plural).or_else(plural_es).unwrap_or_default();
-    found.iter().copied()
+    let forms = [Some(phrase), phrase.strip_suffix('s'), phrase.strip_suffix("es")];
+    forms.into_iter().flatten().map(find).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// The colour of a [`Meaning::Coloured`].
@@ -66,7 +64,7 @@ const TABLE: &[(&str, &[Meaning])] = &[
     ("forest|wood|woodland|grove|jungle|rainforest|taiga|wilderness", &[In(Forest)]),
     ("city|cityscape|skyline|town|urban|skyscraper|downtown|metropolis|street|tokyo|manhattan|new york|london|paris|shanghai|building|architecture|tower", &[In(City)]),
     ("space|planet|galaxy|nebula|cosmos|cosmic|universe|interstellar|outer space|supernova|astronaut|orbit|saturn|jupiter|neptune|spaceship|starship|asteroid|comet", &[In(Space)]),
-    ("underwater|coral|reef|fish|seabed|undersea|deep sea|jellyfish|whale|shark|submarine|diving|kelp|octopus|dolphin|turtle|aquarium|atlantis|mermaid", &[In(Underwater)]),
+    ("underwater|coral reef|corals|reef|fish|seabed|undersea|deep sea|jellyfish|whale|shark|submarine|diving|kelp|octopus|dolphin|turtle|aquarium|atlantis|mermaid", &[In(Underwater)]),
     // Pictures of no place.
     ("abstract|non-representational|expressionism|expressionist", &[Abstract]),
     ("flow field|swirl|swirling|brushstroke|van gogh|impressionist", &[As(Flow)]),
@@ -99,7 +97,7 @@ const TABLE: &[(&str, &[Meaning])] = &[
     ("aurora|northern lights|northern light|aurora borealis|southern lights|polar lights", &[With(Aurora), With(Stars), At(Night)]),
     ("cloud|cloudy|overcast|cumulus|cloudscape|sky", &[With(Clouds)]),
     ("rain|rainy|raining|drizzle|downpour|shower|monsoon|wet", &[With(Rain), With(Clouds)]),
-    ("snowfall|snowing|blizzard|snowstorm|snowflake", &[With(Snow), During(Season::Winter)]),
+    ("snowfall|snow falling|falling snow|snowing|blizzard|snowstorm|snowflake", &[With(Snow), During(Season::Winter)]),
     ("snow|snowy|snow-capped|snowcapped|snow covered", &[During(Season::Winter)]),
     ("fog|foggy|mist|misty|haze|hazy|smog", &[With(Fog)]),
     ("storm|stormy|thunderstorm|thunder|tempest|hurricane|tornado", &[With(Storm), With(Clouds)]),
@@ -116,7 +114,8 @@ const TABLE: &[(&str, &[Meaning])] = &[
     ("tulip|lavender|sunflower|vineyard|crop|wheat", &[With(Flowers), With(Rows)]),
     ("bird|seagull|gull|goose|geese|crow|raven|eagle|swallow|flock|hawk|dove|owl", &[With(Birds)]),
     ("boat|sailboat|ship|sail|yacht|sailing|schooner|regatta", &[With(Boat)]),
-    ("house|cottage|cabin|hut|home|barn|farmhouse|chalet|lodge", &[With(House)]),
+    ("castle|fortress|palace|cathedral|fairytale|fairy tale|kingdom", &[With(Castle), In(Hills)]),
+    ("house|village|cottage|cabin|hut|home|barn|farmhouse|chalet|lodge", &[With(House)]),
     ("lighthouse|beacon", &[With(Lighthouse)]),
     ("balloon|hot air balloon|air balloon|hot-air balloon|airship", &[With(Balloon)]),
     ("fox|foxes|vixen", &[With(Fox)]),
@@ -164,7 +163,7 @@ const TABLE: &[(&str, &[Meaning])] = &[
     ("magenta|fuchsia|orchid|neon", &[Coloured(0.62, 0.24, 338.0)]),
     ("pink|blush|cherry blossom|sakura|tulip|bubblegum", &[Coloured(0.78, 0.13, 355.0)]),
     ("rose|raspberry", &[Coloured(0.64, 0.18, 8.0)]),
-    ("cyberpunk|synthwave|vaporwave|retrowave|blade runner", &[Coloured(0.58, 0.24, 335.0), Coloured(0.70, 0.14, 215.0), Mood(1.25, -0.02), At(Night)]),
+    ("cyberpunk|synthwave|vaporwave|retrowave|blade runner", &[Coloured(0.58, 0.24, 335.0), Coloured(0.70, 0.14, 215.0), Mood(1.25, -0.02)]),
     ("mars|martian", &[Coloured(0.58, 0.14, 42.0)]),
     ("white|snow white|pearl|alabaster", &[Coloured(0.96, 0.005, 90.0)]),
     ("black|ebony|onyx|obsidian|jet black", &[Coloured(0.16, 0.01, 270.0)]),

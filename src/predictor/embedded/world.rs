@@ -76,7 +76,7 @@ fn horizon_of(brief: &Brief) -> f32 {
     let water = brief.asks(Thing::Water);
     let at = match brief.setting {
         Setting::Mountains if water => 0.58,
-        Setting::Mountains => 0.64,
+        Setting::Mountains => 0.68,
         Setting::Hills => 0.56,
         Setting::Dunes => 0.50,
         Setting::Sea => 0.56,
