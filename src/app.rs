@@ -62,6 +62,8 @@ impl App {
         let server = Server::bind(config.serve.clone()).await?;
         name_the_port(&mut config, server.local_addr().port());
         let store = open_store(&config.storage)?;
+        let backend = config.storage.backend.kind();
+        store.start().await.map_err(|source| Error::Storage { backend, source })?;
         let predictor = predictor(&config.predictor)?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());

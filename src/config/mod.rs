@@ -27,7 +27,6 @@ pub use self::{
     problems::{Problem, Problems, Warning},
     report::{Effective, Report},
     source::{DEFAULT_ENV_FILE, Machine, Origin, Source},
-    storage::{S3Config, S3Credentials},
     variable::{Default, Kind, Variable},
 };
 
@@ -47,7 +46,7 @@ pub struct Config {
     /// Where images live.
     pub storage: crate::storage::Config,
     /// What an S3 backend needs, if a bucket is named.
-    pub s3: Option<S3Config>,
+    pub s3: Option<crate::storage::S3Config>,
     /// Who draws.
     pub predictor: crate::predictor::Config,
     /// The pipeline.

@@ -13,6 +13,7 @@ use super::{
     entity_tag::EntityTag,
     error::Error,
     range::RangeSpec,
+    redirect,
 };
 use crate::{
     image::{Format, ImageId, Metadata},
@@ -31,6 +32,13 @@ pub(super) async fn get(
     request: &Parts,
     target: Target,
 ) -> Result<Response<Body>, Error> {
+    if let Some(redirect) = store.redirect(target.0).await? {
+        let representation = Representation::new(&redirect.metadata, target)?;
+        return match representation.precondition(request)? {
+            Some(response) => Ok(response),
+            None => redirect::respond(&redirect),
+        };
+    }
     let opened = store.open(target.0).await?;
     let representation = Representation::new(&opened.metadata, target)?;
     if let Some(response) = representation.precondition(request)? {

@@ -11,6 +11,7 @@ mod error;
 mod list;
 mod query;
 mod range;
+mod redirect;
 mod route;
 
 use std::{
