@@ -232,6 +232,8 @@ def check_chart() -> None:
             checks.that(False, f"chart: refuses {why}", values)
         except helm_python.HelmError:
             checks.that(True, f"chart: refuses {why}")
+    by_role = {"storage": {"type": "s3", "s3": {"existingSecret": ""}}, "serviceAccount": {"annotations": {"a/b": "c"}}}
+    checks.that("env" not in render.container(render.helm(by_role)), "chart: a role in place of keys needs no secret")
     other = render.helm({"env": [{"name": "KSERVE_BEARER_TOKEN", "value": "x"}]}, name="art", namespace="studio")
     hosts = render.environment(other)["ALLOWED_HOSTS"]
     checks.that("art-mcp-image-server.studio" in hosts, "chart: another release in another namespace", hosts)
