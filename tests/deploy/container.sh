@@ -2,8 +2,8 @@
 # Builds the container image by Debian's buildah, without a daemon and without a registry, starts it under crun with a
 # read-only root and no rights, and uses it from outside.
 #
-#     bash tests/deploy/container.sh          the image around a binary that is built: SERVER_BINARY, by default
-#                                             target/dist/mcp-image-server, or else the debug build
+#     bash tests/deploy/container.sh          the image around a binary that is built: SERVER_BINARY, or else the
+#                                             latest of cargo's debug and dist builds
 #     bash tests/deploy/container.sh --full   the whole Containerfile, cargo and all: takes many minutes
 #
 # Needs root, and python3 with PyYAML's peers of requirements.txt on PATH (see run.sh). Works below target/deploy.
@@ -45,6 +45,7 @@ import() {
 run_base() {
     if builder inspect --type image localhost/run-base >/dev/null 2>&1; then return 0; fi
     echo "--    making the base image"
+    # shellcheck disable=SC2016 # `$1` is the folder that mmdebstrap gives to its hooks
     mmdebstrap --quiet --variant=extract --include=libc6,libgcc-s1 --dpkgopt='path-exclude=/usr/share/*' \
         --customize-hook='cd "$1" && rm -rf var dev/* etc/apt etc/dpkg etc/resolv.conf etc/hostname && mkdir -p proc sys' \
         --customize-hook='mkdir -p "$1"/etc/ssl/certs && cp -L /etc/ssl/certs/ca-certificates.crt "$1"/etc/ssl/certs/' \
@@ -76,9 +77,22 @@ bud() {
         >"$work/bud.log" 2>&1 || { tail -30 "$work/bud.log"; return 1; }
 }
 
+# The layer of dependencies builds from manifests and empty sources: cargo has to find every target that they name.
+dependency_layer() {
+    local folder=$work/layer
+    rm -rf "$folder" && mkdir -p "$folder/layers"
+    cp Cargo.toml Cargo.lock "$folder/" && cp layers/Cargo.toml "$folder/layers/"
+    # shellcheck disable=SC2016 # the variable is for the script that is made
+    sed -n '/^RUN mkdir/,/cargo build/p' Containerfile |
+        sed 's/^RUN //; s/cargo build .*/cargo fetch --locked --quiet --target "$HOST_TARGET"/' >"$folder/sources.sh"
+    (cd "$folder" && HOST_TARGET=$(rustc -vV | sed -n 's/^host: //p') bash sources.sh)
+}
+
 need buildah crun mmdebstrap
 "$hadolint" Containerfile
 echo "ok    container: hadolint"
+dependency_layer
+echo "ok    container: the layer of dependencies has every target that Cargo.toml names"
 run_base
 if [ "${1:-}" = --full ]; then
     build_base
@@ -88,8 +102,10 @@ if [ "${1:-}" = --full ]; then
     echo "ok    container: the whole Containerfile builds"
     judge_sizes=1
 else
-    binary=${SERVER_BINARY:-target/dist/mcp-image-server}
-    if [ ! -x "$binary" ]; then binary=target/debug/mcp-image-server; fi
+    binary=${SERVER_BINARY:-target/debug/mcp-image-server}
+    if [ -z "${SERVER_BINARY:-}" ] && [ target/dist/mcp-image-server -nt "$binary" ]; then
+        binary=target/dist/mcp-image-server
+    fi
     case $(realpath "$binary") in */dist/*) judge_sizes=1 ;; *) judge_sizes="" ;; esac
     # The stage `build` is replaced by a folder that holds what it would make.
     rm -rf "$work/built"

@@ -239,6 +239,25 @@ def check_chart() -> None:
     checks.that("art-mcp-image-server.studio" in hosts, "chart: another release in another namespace", hosts)
 
 
+def check_guide(known: dict[str, server.Variable]) -> None:
+    """The overlay that the guide shows renders, from this checkout in place of the repository."""
+    guide = (ROOT / "docs/deployment.md").read_text()
+    (shown,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", guide, re.DOTALL)
+    folder = ROOT / "target/deploy/own"
+    folder.mkdir(parents=True, exist_ok=True)
+    local = re.sub(r"github\.com/[\w-]+/[\w-]+//(\S+)\?ref=\S+", r"../../../\1", shown)
+    (folder / "kustomization.yaml").write_text(local)
+    objects = render.kustomize_folder(folder)
+    checks.none(problems_of_kinds(objects) + problems_of_links(objects), "guide: its overlay is valid")
+    checks.that("/sdxl" in render.environment(objects)["KSERVE_ENDPOINT"], "guide: its settings are in effect")
+    image = render.container(objects)["image"]
+    checks.equal(image, "registry.example.com/mcp-image-server:0.1.0", "guide: its image is in effect")
+    # Names of variables: all capitals with a low line in it.
+    named = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]*)(?:\*|=[^`]*)?`", guide))
+    named |= set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]*)(?:\*|=[^`]*)?`", (ROOT / "docs/operations.md").read_text()))
+    checks.equal(named - known.keys() - {"BUILD_IMAGE", "RUN_IMAGE"}, set(), "guides: the binary knows every variable")
+
+
 def check_probes() -> None:
     """Every path that a probe or a scrape asks for is answered, at the port it is asked for."""
     asked = set()
@@ -279,6 +298,7 @@ def main() -> None:
     check_yaml()
     check_chart()
     check_probes()
+    check_guide(known)
     for overlay in OVERLAYS:
         check_overlay(overlay, known)
     checks.finish()

@@ -1,7 +1,8 @@
 """Checks alerts, dashboard and metrics with Debian's Prometheus, which scrapes the real server.
 
-    python observability.py [--minutes N]    with N, load runs that long and Prometheus' data is kept below
-                                             target/deploy/observability, for plot.py
+    python observability.py [--minutes N] [--plot FILE]
+
+Load runs for N minutes; the dashboard is drawn into FILE (which needs requirements-plot.txt).
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ def check_queries(prometheus: Prometheus) -> None:
             checks.that(values, f"panel {title!r} shows something", query)
 
 
-def check_running(minutes: float) -> None:
+def check_running(minutes: float, plot: Path | None) -> None:
     """The real server, watched while it works."""
     scratch = WORK / "server"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -250,14 +251,19 @@ def check_running(minutes: float) -> None:
                 load(running.base, minutes * 60)
                 check_scrape(prometheus, running.metrics)
                 check_queries(prometheus)
+                if plot:
+                    from plot import draw
+
+                    draw(COMPONENT / "dashboard.json", prometheus.get, bound, minutes * 60, plot)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=0.25)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
     check_files()
-    check_running(minutes)
+    check_running(arguments.minutes, arguments.plot)
     checks.finish()
 
 

@@ -30,10 +30,14 @@ def kubectl() -> str:
 
 def kustomize(overlay: str) -> list[Object]:
     """The objects of an overlay; what kustomize warns of is an error."""
-    command = [kubectl(), "kustomize", str(MANIFESTS / "overlays" / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return kustomize_folder(MANIFESTS / "overlays" / overlay)
+
+
+def kustomize_folder(folder: Path) -> list[Object]:
+    """The objects of a kustomization anywhere."""
+    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode or done.stderr.strip():
-        raise RuntimeError(f"{overlay}: {done.stderr.strip()}")
+        raise RuntimeError(f"{folder}: {done.stderr.strip()}")
     return list(yaml.safe_load_all(done.stdout))
 
 
