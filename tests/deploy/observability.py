@@ -22,6 +22,7 @@ import yaml
 
 import server
 from checks import Checks
+from environments import bucket
 from fake_kserve import FakeKserve
 from render import MANIFESTS, ROOT
 
@@ -209,12 +210,31 @@ def check_scrape(prometheus: Prometheus, metrics: str) -> None:
     checks.equal((target["health"], target["lastError"]), ("up", ""), "the scrape has no error")
     failed = prometheus.get("query", query="sum_over_time((up == bool 0)[5m:1s])")["result"]
     checks.equal([each for each in failed if each["value"][1] != "0"], [], "no scrape failed")
+    check_exported(metrics, "with files")
+
+
+def check_exported(metrics: str, what: str) -> None:
+    """What is exported is named by the rules, and described."""
     text = server.ask(f"{metrics}/metrics").body
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
-    checks.that(done.returncode == 0 and not done.stderr, "promtool check metrics", done.stderr.decode())
+    checks.that(done.returncode == 0 and not done.stderr, f"promtool check metrics, {what}", done.stderr.decode())
     exported = set(re.findall(r"^# TYPE (\w+)", text.decode(), re.MULTILINE))
     plain = {name for name in exported if not name.startswith("process_")}
-    checks.equal(plain - described(), set(), "the sources describe every metric that is exported")
+    checks.equal(plain - described(), set(), f"the sources describe every metric that is exported, {what}")
+
+
+def check_bucket() -> None:
+    """The metrics of a server with a bucket."""
+    variables = bucket()
+    if variables is None:
+        checks.skip("metrics with a bucket", "there is no S3 server: S3_TEST_ENDPOINT and its like are not set")
+        return
+    variables |= {"PREDICTOR": "embedded", "STORAGE_BACKEND": "s3"}
+    with server.Server(variables, WORK / "bucket.log") as running:
+        asked = {"prompt": "a lighthouse", "width": 256, "height": 256}
+        drawn = server.ask(f"{running.base}/mcp/v1/tools/generate_image", asked)
+        checks.equal(server.ask(drawn.json()["url"]).status, 200, "an image goes into the bucket and out again")
+        check_exported(running.metrics, "with a bucket")
 
 
 def check_queries(prometheus: Prometheus) -> None:
@@ -263,6 +283,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     check_files()
+    check_bucket()
     check_running(arguments.minutes, arguments.plot)
     checks.finish()
 
