@@ -39,7 +39,7 @@ pub struct Config {
 }
 
 /// What one cycle did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cleaned {
     /// What went because its time was over, or was left over; records' leftovers and failures
     /// included.
@@ -57,7 +57,7 @@ impl fmt::Display for Cleaned {
     /// For a person, on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { expired, evicted, evicted_bytes, removed_records } = self;
-        let Expired { removed, removed_bytes, swept, failed } = expired;
+        let Expired { removed, removed_bytes, swept, failed, .. } = expired;
         write!(f, "removed {removed} images ({removed_bytes} bytes) and {removed_records} records, ")?;
         if *evicted > 0 {
             write!(f, "evicted {evicted} images ({evicted_bytes} bytes), ")?;
@@ -145,7 +145,7 @@ impl Cleaner {
         histogram!("mcp_image_cleaner_duration_seconds").record(seconds);
         let outcome = match &result {
             Ok(cleaned) => {
-                report(*cleaned, seconds);
+                report(cleaned, seconds);
                 "ok"
             }
             Err(error) => {
@@ -188,9 +188,9 @@ impl CleanerHandle {
     }
 }
 
-fn report(cleaned: Cleaned, seconds: f64) {
-    let Cleaned { expired, evicted, evicted_bytes, removed_records } = cleaned;
-    let Expired { removed, removed_bytes, swept, failed } = expired;
+fn report(cleaned: &Cleaned, seconds: f64) {
+    let Cleaned { ref expired, evicted, evicted_bytes, removed_records } = *cleaned;
+    let Expired { removed, removed_bytes, swept, failed, .. } = *expired;
     counter!("mcp_image_cleaner_removed_images_total").increment(removed);
     counter!("mcp_image_cleaner_removed_bytes_total").increment(removed_bytes);
     counter!("mcp_image_cleaner_removed_records_total").increment(removed_records);

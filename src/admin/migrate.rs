@@ -124,9 +124,8 @@ async fn copy(from: &dyn ImageStore, to: &dyn ImageStore, id: ImageId) -> Result
         Ok(metadata) => metadata,
         Err(error) => return absent(from, id, error).await,
     };
-    match there(to, &metadata).await? {
-        Some(outcome) => return Ok(outcome),
-        None => {}
+    if let Some(outcome) = there(to, &metadata).await? {
+        return Ok(outcome);
     }
     let (metadata, content) = match read(from, id).await {
         Ok(read) => read,

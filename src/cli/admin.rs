@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     admin::{self, ImagesCommand, Output},
     config::Config,
-    storage::{self, Backend, Storage},
+    storage::{self, Backend, S3Config, Storage},
 };
 
 /// What `images` does.
@@ -71,8 +71,11 @@ pub async fn run_images(config: &storage::Config, args: ImagesArgs) -> Result<()
 /// When a storage fails, and when images could not be copied.
 pub async fn run_migrate(config: &Config, args: MigrateArgs) -> Result<(), Error> {
     let from = open(&config.storage)?;
-    let backend = destination(&config.storage.backend, args.to, args.path)?;
+    let backend = destination(config, args.to, args.path)?;
+    let kind = backend.kind();
     let to = crate::app::open_storage(&storage::Config { backend, ..config.storage.clone() })?;
+    let unusable = |source| crate::app::Error::Storage { backend: kind, source };
+    to.images.start().await.map_err(unusable)?;
     admin::migrate(&from, &to, &mut Output::standard(args.json)).await?;
     Ok(())
 }
@@ -83,23 +86,29 @@ fn open(config: &storage::Config) -> Result<Storage, Error> {
             "STORAGE_BACKEND=memory keeps images in the server's memory, which no other process reaches: \
              use the server's own list and delete (GET and DELETE below /images/)",
         )),
-        Backend::File { .. } => Ok(crate::app::open_storage(config)?),
+        Backend::File { .. } | Backend::S3(_) => Ok(crate::app::open_storage(config)?),
     }
 }
 
 /// Where to copy to: never to where the images are.
-fn destination(from: &Backend, to: Destination, path: Option<PathBuf>) -> Result<Backend, Error> {
-    match (to, path) {
-        (Destination::File, None) => Err(Error::Refused("--to file needs --path, the folder to copy to")),
-        (Destination::File, Some(path)) => match from {
-            Backend::File { path: source } if is_same(source, &path) => {
-                Err(Error::Refused("--path is the folder that the images are in"))
-            }
-            _ => Ok(Backend::File { path }),
+fn destination(config: &Config, to: Destination, path: Option<PathBuf>) -> Result<Backend, Error> {
+    match (to, path, &config.storage.backend) {
+        (Destination::File, None, _) => Err(Error::Refused("--to file needs --path, the folder to copy to")),
+        (Destination::File, Some(path), Backend::File { path: source }) if is_same(source, &path) => {
+            Err(Error::Refused("--path is the folder that the images are in"))
+        }
+        (Destination::File, Some(path), _) => Ok(Backend::File { path }),
+        (Destination::S3, Some(_), _) => {
+            Err(Error::Refused("--path is for --to file; the bucket is named by S3_BUCKET"))
+        }
+        (Destination::S3, None, Backend::S3(_)) => {
+            Err(Error::Refused("the images are in the bucket already"))
+        }
+        (Destination::S3, None, _) => match &config.s3 {
+            // What is not in the bucket is not copied.
+            Some(s3) => Ok(Backend::S3(Box::new(S3Config { fallback: None, ..s3.clone() }))),
+            None => Err(Error::Refused("--to s3 needs S3_BUCKET, and what else the bucket takes")),
         },
-        (Destination::S3, Some(_)) => Err(Error::Refused("--path is for --to file; the bucket is S3_BUCKET")),
-        // The one place that keeps `s3` out of this build.
-        (Destination::S3, None) => Err(Error::Refused("this build has no s3 backend yet")),
     }
 }
 
@@ -113,16 +122,32 @@ fn is_same(one: &Path, other: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        Config::load(Source::environment(pairs.iter().copied())).expect("a configuration").config
+    }
 
     #[test]
     fn destination_is_never_the_source() {
         let folder = tempfile::tempdir().expect("a folder");
-        let source = Backend::File { path: folder.path().to_owned() };
+        let source = config(&[("STORAGE_PATH", folder.path().to_str().expect("UTF-8"))]);
         let same = folder.path().join("../").join(folder.path().file_name().expect("a name"));
         assert!(destination(&source, Destination::File, Some(same)).is_err());
         assert!(destination(&source, Destination::File, None).is_err());
+        assert!(destination(&source, Destination::S3, None).is_err());
         let other = folder.path().join("other");
         let found = destination(&source, Destination::File, Some(other.clone())).expect("a destination");
         assert!(matches!(found, Backend::File { path } if path == other));
+    }
+
+    #[test]
+    fn destination_bucket_is_the_configured_one_without_its_fallback() {
+        let bucket = ("S3_BUCKET", "images");
+        let found = destination(&config(&[bucket]), Destination::S3, None).expect("a destination");
+        assert!(matches!(found, Backend::S3(s3) if s3.bucket == "images" && s3.fallback.is_none()));
+        let source = config(&[bucket, ("STORAGE_BACKEND", "s3"), ("STORAGE_FALLBACK", "file")]);
+        assert!(destination(&source, Destination::S3, None).is_err());
+        assert!(destination(&source, Destination::File, Some("x".into())).is_ok());
     }
 }

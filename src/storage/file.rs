@@ -185,8 +185,12 @@ impl Shared {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 opened => opened?,
             };
-            let names = base.names()?;
-            names.filter_map(|name| name.map(|name| Bucket::parse(name.as_bytes())).transpose()).collect()
+            let mut buckets = Vec::new();
+            base.each_name(|name| {
+                buckets.extend(Bucket::parse(name.to_bytes()));
+                Ok(())
+            })?;
+            Ok(buckets)
         };
         listed().map_err(|error| failed("list", &self.path, error))
     }

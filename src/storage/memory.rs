@@ -64,8 +64,7 @@ impl Images {
         while let Some((&id, image)) = self.by_id.first_key_value()
             && image.metadata.is_expired(now)
         {
-            expired.removed += 1;
-            expired.removed_bytes += image.bytes.len() as u64;
+            expired.note(id, image.bytes.len() as u64);
             self.remove(id);
         }
         expired
@@ -165,8 +164,7 @@ impl ImageStore for MemoryStore {
         let mut done = Expired::default();
         for image in walked {
             if images.remove(image.image_id).is_some() {
-                done.removed += 1;
-                done.removed_bytes += image.size_bytes;
+                done.note(image.image_id, image.size_bytes);
             }
         }
         Ok(done)
@@ -218,6 +216,7 @@ mod tests {
             sha256: String::new(),
             created_at: now.into(),
             expires_at: (now + life).into(),
+            thumbhash: None,
             generation: Generation {
                 prompt: "a lighthouse".to_owned(),
                 negative_prompt: None,

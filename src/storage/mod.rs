@@ -5,28 +5,40 @@
 //! [`Error::NotFound`] at once, whether [`ImageStore::expire`] has come by or not.
 
 mod error;
+mod fallback;
 mod file;
 mod memory;
 mod observed;
 mod records;
+mod s3;
 mod usage;
+mod watched;
 
-use std::{ops::Range, path::PathBuf, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 pub use self::{
     error::Error,
+    fallback::Fallback,
     file::{FileRecords, FileStore},
     memory::{MemoryRecords, MemoryStore},
     observed::{Observed, ObservedRecords},
     records::{
-        InvalidRecordKey, MAX_RECORD_BYTES, Record, RecordError, RecordKey, RecordKind, RecordPage,
-        RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
+        InvalidRecordKey, MAX_RECORD_BYTES, NoRecords, Record, RecordError, RecordKey, RecordKind,
+        RecordPage, RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
     },
+    s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts, WebIdentity},
     usage::{Stored, Usage},
+    watched::{Removals, Watched},
 };
 use crate::image::{Format, ImageId, Metadata};
 
@@ -57,15 +69,18 @@ pub enum Backend {
         /// Bytes of images kept at most; beyond it a save is [`Error::Full`].
         max_bytes: u64,
     },
+    /// A bucket of S3, or of what speaks its language.
+    S3(Box<S3Config>),
 }
 
 impl Backend {
-    /// `file` or `memory`.
+    /// `file`, `memory` or `s3`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::File { .. } => "file",
             Self::Memory { .. } => "memory",
+            Self::S3(_) => "s3",
         }
     }
 }
@@ -77,6 +92,17 @@ impl std::fmt::Display for Backend {
             Self::File { path } => write!(f, "file, {}", path.display()),
             Self::Memory { max_bytes } => {
                 write!(f, "memory, up to {max_bytes} bytes, gone when the server ends")
+            }
+            Self::S3(config) => {
+                write!(f, "s3, bucket {}, below {}", config.bucket, config.prefix)?;
+                match &config.endpoint_url {
+                    Some(url) => write!(f, ", at {url}")?,
+                    None => write!(f, ", in {}", config.region)?,
+                }
+                match &config.fallback {
+                    Some(path) => write!(f, "; while it is away: {}", path.display()),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -126,7 +152,7 @@ pub struct Walked {
 pub type Walk<'a> = Pin<Box<dyn Stream<Item = Result<Walked, Error>> + Send + 'a>>;
 
 /// What one cleaning cycle did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Expired {
     /// Images removed because their time was over.
     pub removed: u64,
@@ -136,6 +162,33 @@ pub struct Expired {
     pub swept: u64,
     /// Images that were due but could not be removed; the next cycle tries again.
     pub failed: u64,
+    /// Which images were removed; not all of them where that would be very many.
+    #[serde(skip)]
+    pub ids: Vec<ImageId>,
+}
+
+impl Expired {
+    /// Ids that are noted at most: those of a hundred thousand images take 1.6 MB.
+    const MAX_IDS: usize = 100_000;
+
+    /// Counts and notes an image that was removed.
+    pub fn note(&mut self, id: ImageId, bytes: u64) {
+        self.removed += 1;
+        self.removed_bytes += bytes;
+        if self.ids.len() < Self::MAX_IDS {
+            self.ids.push(id);
+        }
+    }
+
+    /// Adds what another part of the cycle did.
+    pub fn add(&mut self, more: Self) {
+        self.removed += more.removed;
+        self.removed_bytes += more.removed_bytes;
+        self.swept += more.swept;
+        self.failed += more.failed;
+        let room = Self::MAX_IDS.saturating_sub(self.ids.len());
+        self.ids.extend(more.ids.into_iter().take(room));
+    }
 }
 
 /// An open image: its metadata at hand, its bytes on demand.
@@ -159,6 +212,33 @@ pub trait Content: Send {
     /// chunks, read as they are asked for. A backend that comes up short ends the stream with an
     /// error, never early and silently.
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error>;
+
+    /// Reads the bytes of `range` into one buffer. Whoever calls this has room for them.
+    async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default();
+        let mut stream = self.stream(range).await?;
+        let first = stream.try_next().await?.unwrap_or_default();
+        if first.len() >= length {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&first);
+        while let Some(chunk) = stream.try_next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+/// Where a client may fetch an image itself.
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// What is known about the image.
+    pub metadata: Metadata,
+    /// The URL: whoever has it may read the image, and no longer than the image lives.
+    pub url: String,
+    /// How long the URL is good for.
+    pub life: Duration,
 }
 
 /// A place that keeps images.
@@ -166,6 +246,15 @@ pub trait Content: Send {
 pub trait ImageStore: Send + Sync + 'static {
     /// `file`, `s3` or `memory`.
     fn kind(&self) -> &'static str;
+
+    /// Begins what goes on in the background, and checks what no waiting would mend: names,
+    /// addresses, rights. A backend that is only away is no error.
+    ///
+    /// # Errors
+    /// What has to be changed before the store can be used.
+    async fn start(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Keeps an image. When this returns `Ok` the image survives a crash.
     ///
@@ -184,6 +273,15 @@ pub trait ImageStore: Send + Sync + 'static {
     /// # Errors
     /// [`Error::NotFound`] as with [`open`](Self::open).
     async fn metadata(&self, id: ImageId) -> Result<Metadata, Error>;
+
+    /// Where a client may fetch the image itself; `None` if its bytes come from here, by
+    /// [`open`](Self::open).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] as with [`open`](Self::open), if the backend redirects.
+    async fn redirect(&self, _id: ImageId) -> Result<Option<Redirect>, Error> {
+        Ok(None)
+    }
 
     /// Removes an image; `false` if it was not there. Open readers finish.
     async fn delete(&self, id: ImageId) -> Result<bool, Error>;
@@ -233,8 +331,7 @@ pub trait ImageStore: Send + Sync + 'static {
         let mut done = Expired::default();
         for image in images {
             if self.delete(image.image_id).await? {
-                done.removed += 1;
-                done.removed_bytes += image.size_bytes;
+                done.note(image.image_id, image.size_bytes);
             }
         }
         Ok(done)
@@ -265,8 +362,8 @@ impl Storage {
     /// Builds the configured backend.
     ///
     /// # Errors
-    /// When the folder of a file backend can neither be used nor made; the message names it and
-    /// says what to do.
+    /// When the folder of a file backend can neither be used nor made, or the certificates of an S3
+    /// backend cannot be read; the message names it and says what to do.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let url = config.public_base_url.as_str();
         Ok(match &config.backend {
@@ -276,6 +373,17 @@ impl Storage {
             }
             Backend::Memory { max_bytes } => {
                 Self::measured(MemoryStore::new(url, *max_bytes), MemoryRecords::default())
+            }
+            Backend::S3(s3) => {
+                let store = S3Store::new(s3, url)?;
+                let records = NoRecords::new("s3");
+                match &s3.fallback {
+                    None => Self::measured(store, records),
+                    Some(path) => {
+                        let local = FileStore::open(path, url, config.sync)?;
+                        Self::measured(Fallback::new(store, local), records)
+                    }
+                }
             }
         })
     }

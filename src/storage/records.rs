@@ -5,6 +5,7 @@
 //! not, and its key is free.
 
 mod key;
+mod none;
 
 use std::time::SystemTime;
 
@@ -12,7 +13,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use self::key::{InvalidRecordKey, RecordKey};
+pub use self::{
+    key::{InvalidRecordKey, RecordKey},
+    none::NoRecords,
+};
 use super::Error;
 
 /// The JSON text of a record's value may have this many bytes.

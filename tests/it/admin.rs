@@ -5,7 +5,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +16,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::store_conformance::{HOUR, Store, assert_whole, image, list_all};
+use crate::{
+    fake_s3::FakeS3,
+    process,
+    store_conformance::{HOUR, Store, assert_whole, image, list_all},
+};
 
 /// What a command did.
 struct Done {
@@ -68,14 +71,8 @@ impl Folder {
     }
 
     fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Done {
-        let output = Command::new(env!("CARGO_BIN_EXE_mcp-image-server"))
-            .args(arguments)
-            .env_clear()
-            .env("STORAGE_PATH", &self.path)
-            .envs(variables.iter().copied())
-            .current_dir(self.path.parent().unwrap())
-            .output()
-            .unwrap();
+        let output =
+            process::command(variables).args(arguments).env("STORAGE_PATH", &self.path).output().unwrap();
         Done {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -317,6 +314,49 @@ async fn migrate_leaves_damaged_images_behind_and_says_so() {
         let absent = copy.images.metadata(image.metadata.image_id).await;
         assert!(matches!(absent, Err(storage::Error::NotFound)), "{absent:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrate_to_a_bucket_and_back_keeps_every_image() {
+    let folder = Folder::new();
+    let back = folder.path.with_file_name("back");
+    let s3 = FakeS3::start().await;
+    let endpoint = format!("http://{}", s3.addr);
+    let mut variables = vec![
+        ("S3_BUCKET", "images"),
+        ("S3_ENDPOINT_URL", &*endpoint),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "key"),
+    ];
+    let mut images = Vec::new();
+    for i in 0..12_u32 {
+        images.push(folder.save("雪の灯台", HOUR * i, HOUR * 300).await);
+    }
+    let there = folder.run_with(&["migrate", "--to", "s3"], &variables);
+    assert_eq!(there.code, 0, "{}", there.err);
+    assert!(there.out.starts_with("copied 12 images (58.5 KiB)"), "{}", there.out);
+    assert_eq!(s3.keys().iter().filter(|key| key.ends_with(".png")).count(), 12);
+    let again = folder.run_with(&["migrate", "--to", "s3"], &variables);
+    assert!(
+        again.out.starts_with("copied 0 images") && again.out.contains("12 images were there"),
+        "{}",
+        again.out
+    );
+
+    variables.push(("STORAGE_BACKEND", "s3"));
+    let done = folder.run_with(&["migrate", "--to", "file", "--path", back.to_str().unwrap()], &variables);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let copy = open(&back);
+    for image in &images {
+        assert_whole(&copy.images, image).await;
+    }
+    let listed = folder.run_with(&["images", "list", "--json"], &variables);
+    assert_eq!(listed.json().len(), 12);
+    let verified = folder.run_with(&["images", "verify"], &variables);
+    assert!(verified.out.starts_with("12 images: 12 whole"), "{}", verified.out);
+    let no_bucket = folder.run(&["migrate", "--to", "s3"]);
+    assert_eq!(no_bucket.code, 1);
+    assert!(no_bucket.err.contains("S3_BUCKET"), "{}", no_bucket.err);
 }
 
 #[tokio::test]

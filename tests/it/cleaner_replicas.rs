@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +16,10 @@ use mcp_image_server::{
 };
 use tempfile::TempDir;
 
-use crate::store_conformance::{HOUR, image, walk_all};
+use crate::{
+    process::Process,
+    store_conformance::{HOUR, image, walk_all},
+};
 
 const IMAGES: u64 = 10_000;
 const TTL: Duration = Duration::from_secs(1);
@@ -40,49 +41,22 @@ async fn save(storage: &Storage, length: usize, expiry: SystemTime) -> NewImage 
     image
 }
 
-/// A server in a process of its own; ended when dropped.
-struct Server {
-    process: Child,
-    base: String,
+/// A server in a process of its own, on this folder.
+async fn serve(folder: &Path) -> Process {
+    let folder = folder.to_str().unwrap();
+    Process::start(&[("STORAGE_PATH", folder), ("IMAGE_TTL", "1"), ("IMAGE_CLEANUP_INTERVAL", "1")]).await
 }
 
-impl Server {
-    fn start(folder: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_mcp-image-server"))
-            .env_clear()
-            .envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_LEVEL", "WARN"), ("SHUTDOWN_DELAY", "0")])
-            .envs([("IMAGE_TTL", "1"), ("IMAGE_CLEANUP_INTERVAL", "1")])
-            .env("STORAGE_PATH", folder)
-            .current_dir(folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut banner = BufReader::new(process.stdout.take().unwrap()).lines();
-        let base = banner.find_map(|line| {
-            let line = line.unwrap();
-            let url = &line[line.find("http://localhost:")?..];
-            let port: String =
-                url["http://localhost:".len()..].chars().take_while(char::is_ascii_digit).collect();
-            Some(format!("http://127.0.0.1:{port}"))
-        });
-        Self { process, base: base.expect("the banner names the port") }
-    }
-
-    /// The sum of a metric over its labels.
-    async fn metric(&self, name: &str) -> u64 {
-        let text = reqwest::get(format!("{}/metrics", self.base)).await.unwrap().text().await.unwrap();
-        let samples = text
-            .lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-    }
+async fn metrics(server: &Process) -> String {
+    reqwest::get(server.url("/metrics")).await.unwrap().text().await.unwrap()
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// The sum of a metric over its labels.
+async fn metric(server: &Process, name: &str) -> u64 {
+    let text = metrics(server).await;
+    let samples =
+        text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,11 +69,11 @@ async fn two_servers_on_one_folder_remove_each_image_once_and_none_early() {
     for i in 1..IMAGES {
         images.push(save(&storage, 100, first_expiry + Duration::from_micros(i * 300)).await.metadata);
     }
-    let servers = [Server::start(folder.path()), Server::start(folder.path())];
+    let servers = [serve(folder.path()).await, serve(folder.path()).await];
 
     // A download that is open when its image goes.
     let large = save(&storage, 24 << 20, SystemTime::now() + Duration::from_secs(8)).await;
-    let url = format!("{}/images/{}.png", servers[0].base, large.metadata.image_id);
+    let url = servers[0].url(&format!("/images/{}.png", large.metadata.image_id));
     let mut download = reqwest::get(url).await.unwrap().error_for_status().unwrap().bytes_stream();
     let mut downloaded = download.next().await.unwrap().unwrap().to_vec();
     images.push(large.metadata.clone());
@@ -128,7 +102,7 @@ async fn two_servers_on_one_folder_remove_each_image_once_and_none_early() {
     while removed.iter().sum::<u64>() < IMAGES {
         tokio::time::sleep(Duration::from_millis(200)).await;
         for (removed, server) in removed.iter_mut().zip(&servers) {
-            *removed = server.metric("mcp_image_cleaner_removed_images_total").await;
+            *removed = metric(server, "mcp_image_cleaner_removed_images_total").await;
         }
         assert!(SystemTime::now() < first_expiry + HOUR / 12, "{removed:?} of {IMAGES} went");
     }
@@ -136,11 +110,12 @@ async fn two_servers_on_one_folder_remove_each_image_once_and_none_early() {
     assert!(watching.await.unwrap() > 0);
     assert_eq!(walk_all(&storage.images).await, []);
     for server in &servers {
-        assert_eq!(server.metric("mcp_image_cleaner_failed_images_total").await, 0);
-        let runs = server.metric("mcp_image_cleaner_runs_total").await;
-        assert!(runs > 0);
-        let text = reqwest::get(format!("{}/metrics", server.base)).await.unwrap().text().await.unwrap();
+        assert_eq!(metric(server, "mcp_image_cleaner_failed_images_total").await, 0);
+        assert!(metric(server, "mcp_image_cleaner_runs_total").await > 0);
+        let text = metrics(server).await;
         assert!(!text.contains("mcp_image_cleaner_runs_total{outcome=\"error\"}"), "{text}");
+        let log = server.log();
+        assert!(!log.iter().any(|line| line.contains("\"ERROR\"")), "{log:#?}");
     }
 
     while let Some(chunk) = download.next().await {

@@ -1,17 +1,45 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
 
+#[path = "../support/client.rs"]
+mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/fake_s3.rs"]
+mod fake_s3;
+#[path = "../support/http2.rs"]
+mod http2;
+#[path = "../support/large.rs"]
+mod large;
+#[path = "../support/mount.rs"]
+mod mount;
+#[path = "../support/peers.rs"]
+mod peers;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/record_conformance.rs"]
 mod record_conformance;
+#[path = "../support/server.rs"]
+mod server;
 #[path = "../support/store_conformance.rs"]
 mod store_conformance;
 
+mod access;
 mod admin;
 mod architecture;
 mod cleaner_replicas;
+mod connections;
+mod delivery;
+mod drain;
+mod faults;
 mod kill;
 mod kserve_peer;
 mod kserve_v1;
+mod limits;
+mod mcp;
+mod memory;
+mod observability;
 mod records;
+mod rest;
+mod s3;
+mod s3_faults;
 mod store;

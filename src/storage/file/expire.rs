@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc,
@@ -60,7 +59,7 @@ pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expi
             Ok((walk.done, walk.end))
         })
         .await?;
-        add(&mut total, cleaned);
+        total.add(cleaned);
         if end || total.failed >= MOST_FAILURES {
             break;
         }
@@ -79,7 +78,7 @@ pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expi
             Ok(walk.done)
         })
         .await?;
-        add(&mut total, cleaned);
+        total.add(cleaned);
     }
     Ok(total)
 }
@@ -117,15 +116,16 @@ impl Walk {
     fn bucket(&mut self, shared: &Shared, bucket: Bucket, images: Images) {
         let found = shared.bucket(bucket).and_then(|folder| {
             let Some(folder) = folder else { return Ok(None) };
-            let files = files(&folder).map_err(|error| failed("list", folder.path(), error))?;
-            Ok(Some((folder, files)))
+            let names = names(&folder).map_err(|error| failed("list", folder.path(), error))?;
+            Ok(Some((folder, names)))
         });
-        let (folder, files) = match found {
+        let (folder, names) = match found {
             Ok(Some(found)) => found,
             Ok(None) => return,
             Err(error) => return self.failed(&bucket, &error),
         };
-        for (id, files) in files {
+        for names in names.chunk_by(|one, next| one.id == next.id) {
+            let (id, files) = (names[0].id, Files::of(names));
             if self.stopped.load(Ordering::Relaxed) || self.done.failed >= MOST_FAILURES {
                 return;
             }
@@ -158,8 +158,7 @@ impl Walk {
             Sidecar::Whole(metadata) if !metadata.is_expired(self.now_utc) => self.end = true,
             Sidecar::Whole(metadata) if files.images.contains(&metadata.format) => {
                 if remove(folder, &metadata)? {
-                    self.done.removed += 1;
-                    self.done.removed_bytes += metadata.size_bytes;
+                    self.done.note(id, metadata.size_bytes);
                 }
             }
             Sidecar::Whole(_) | Sidecar::Absent | Sidecar::Damaged(_) => self.damaged(folder, id, files)?,
@@ -196,19 +195,30 @@ impl Walk {
     }
 }
 
-/// Our files in a bucket, by id.
-fn files(folder: &Folder) -> io::Result<BTreeMap<ImageId, Files>> {
-    let mut files = BTreeMap::<ImageId, Files>::new();
-    for name in folder.names()? {
-        let Some(Name { id, kind }) = Name::parse(name?.as_bytes()) else { continue };
-        let of_id = files.entry(id).or_default();
-        match kind {
-            Kind::Image(format) => of_id.images.push(format),
-            Kind::Sidecar => of_id.sidecar = true,
-            Kind::Temporary => of_id.temporary = true,
+/// The names in a bucket that are ours, by id. They are many; what is of one image is put together
+/// when the walk comes to it.
+fn names(folder: &Folder) -> io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    folder.each_name(|name| {
+        names.extend(Name::parse(name.to_bytes()));
+        Ok(())
+    })?;
+    names.sort_unstable_by_key(|name| name.id);
+    Ok(names)
+}
+
+impl Files {
+    fn of(names: &[Name]) -> Self {
+        let mut files = Self::default();
+        for name in names {
+            match name.kind {
+                Kind::Image(format) => files.images.push(format),
+                Kind::Sidecar => files.sidecar = true,
+                Kind::Temporary => files.temporary = true,
+            }
         }
+        files
     }
-    Ok(files)
 }
 
 /// Removes a bucket if nothing is in it. A save that wanted to use it makes it again.
@@ -224,14 +234,16 @@ fn sweep_probes(shared: &Shared, now: SystemTime) -> u64 {
     let sweep = || -> io::Result<u64> {
         let base = Folder::open(&shared.path)?;
         let mut swept = 0;
-        for name in base.names()? {
-            let name = name?;
-            let Some(name) = name.to_str().ok().filter(|name| is_probe(name.as_bytes())) else { continue };
-            let Some(status) = base.status(name)? else { continue };
-            if since(now, status.modified) >= LEFTOVER_AGE && base.remove(name)? {
+        base.each_name(|name| {
+            if is_probe(name.to_bytes())
+                && let Some(status) = base.status(name)?
+                && since(now, status.modified) >= LEFTOVER_AGE
+                && base.remove(name)?
+            {
                 swept += 1;
             }
-        }
+            Ok(())
+        })?;
         Ok(swept)
     };
     sweep().unwrap_or(0)
@@ -244,13 +256,6 @@ pub(super) fn since(now: SystemTime, then: SystemTime) -> Duration {
 fn age(now: SystemTime, millis: u64) -> Duration {
     let now = since(now, SystemTime::UNIX_EPOCH);
     now.saturating_sub(Duration::from_millis(millis))
-}
-
-fn add(total: &mut Expired, more: Expired) {
-    total.removed += more.removed;
-    total.removed_bytes += more.removed_bytes;
-    total.swept += more.swept;
-    total.failed += more.failed;
 }
 
 #[derive(Default)]

@@ -107,7 +107,7 @@ pub(super) fn inspect(shared: &Shared, id: ImageId) -> Result<Metadata, Error> {
 /// The format in which an image is there.
 pub(super) fn image_format(folder: &Folder, id: ImageId) -> io::Result<Option<Format>> {
     for format in Format::ALL {
-        if folder.status(&Name::image(id, format).to_string())?.is_some() {
+        if folder.status(Name::image(id, format).to_string())?.is_some() {
             return Ok(Some(format));
         }
     }
@@ -151,6 +151,29 @@ impl Content for FileContent {
             reader: Reader::new(self.readers),
         };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
+    }
+
+    async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
+        let length = range.end.saturating_sub(range.start);
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
+        let mut read = 0;
+        if length <= MAX_CHUNK {
+            read = read_cached(&self.file, &mut buffer, range.start);
+        }
+        if read < buffer.len() {
+            let (id, file) = (self.id, self.file);
+            (buffer, read) = blocking(move || {
+                let read = read_full(&file, &mut buffer, range.start)
+                    .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
+                Ok((buffer, read))
+            })
+            .await?;
+        }
+        if read < buffer.len() {
+            let reason = format!("it ends at byte {read}, {length} were asked for");
+            return Err(Error::Corrupt { id: self.id, reason });
+        }
+        Ok(Bytes::from(buffer))
     }
 }
 

@@ -269,15 +269,14 @@ impl Kept<'_> {
         let mut page = RecordPage::default();
         let Some(folder) = self.open()?.filter(|_| query.limit > 0) else { return Ok(page) };
         let mut keys = Vec::new();
-        for name in folder.names().map_err(|error| self.failed("list", error))? {
-            let name = name.map_err(|error| self.failed("list", error))?;
-            let Some(key) = parse_record(name.to_bytes()) else { continue };
-            if key.as_str().starts_with(&query.prefix)
-                && query.after.as_ref().is_none_or(|after| key > *after)
-            {
-                keys.push(key);
-            }
-        }
+        let listed = folder.each_name(|name| {
+            keys.extend(parse_record(name.to_bytes()).filter(|key| {
+                key.as_str().starts_with(&query.prefix)
+                    && query.after.as_ref().is_none_or(|after| key > after)
+            }));
+            Ok(())
+        });
+        listed.map_err(|error| self.failed("list", error))?;
         keys.sort_unstable();
         let now = Utc::now();
         for key in keys {

@@ -1,8 +1,9 @@
 use std::{
-    fs, io,
-    io::Write,
+    fs::{self, File},
+    io::{self, Write},
     path::Path,
     sync::atomic::Ordering,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -34,7 +35,7 @@ pub(super) enum Step {
     WriteImage,
     /// Wait until the disk has the image.
     SyncImage,
-    /// Wait until the disk has the metadata.
+    /// And, at the same time, until it has the metadata.
     SyncMetadata,
     /// Rename the image: the commit.
     Commit,
@@ -129,6 +130,9 @@ fn write(
     }
     before(Step::WriteMetadata)?;
     sidecar_file.write_all(sidecar)?;
+    if shared.sync {
+        begin_writing(&sidecar_file);
+    }
     before(Step::CreateImage)?;
     let mut image_file = folder.create_new(temporary_name)?;
     undo.made.push(temporary_name);
@@ -136,9 +140,8 @@ fn write(
     image_file.write_all(&image.bytes)?;
     if shared.sync {
         before(Step::SyncImage)?;
-        image_file.sync_all()?;
         before(Step::SyncMetadata)?;
-        sidecar_file.sync_all()?;
+        sync_both(&image_file, &sidecar_file)?;
     }
     drop((image_file, sidecar_file));
     if started.elapsed() > LONGEST_SAVE {
@@ -154,6 +157,26 @@ fn write(
     }
     undo.made.clear();
     Ok(())
+}
+
+/// Has the disk begin with a file, so that waiting for it later adds little to waiting for others.
+fn begin_writing(file: &File) {
+    // A hint: where it is not taken, nothing is lost but time.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Waits until the disk has both files. At the same time: a journal commits them together, which
+/// takes little longer than one.
+fn sync_both(image: &File, sidecar: &File) -> io::Result<()> {
+    thread::scope(|scope| {
+        let other = thread::Builder::new().spawn_scoped(scope, || sidecar.sync_all());
+        image.sync_all()?;
+        match other {
+            Ok(other) => other.join().unwrap_or_else(|_| Err(io::Error::other("the sync panicked"))),
+            // No more threads to be had.
+            Err(_) => sidecar.sync_all(),
+        }
+    })
 }
 
 /// Makes the bucket's own name durable: once a process for each bucket, whoever made it.

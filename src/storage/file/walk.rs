@@ -30,15 +30,15 @@ fn images(shared: &Shared, bucket: Bucket) -> Result<Vec<Walked>, Error> {
     let Some(folder) = shared.bucket(bucket)? else { return Ok(Vec::new()) };
     let listed = || -> io::Result<Vec<Walked>> {
         let mut images = Vec::new();
-        for name in folder.names()? {
-            let name = name?;
-            let Some(Name { id, kind: Kind::Image(format) }) = Name::parse(name.as_bytes()) else { continue };
-            let Some(status) = name.to_str().ok().map(|name| folder.status(name)).transpose()?.flatten()
-            else {
-                continue;
+        folder.each_name(|name| {
+            let Some(Name { id, kind: Kind::Image(format) }) = Name::parse(name.to_bytes()) else {
+                return Ok(());
             };
-            images.push(Walked { image_id: id, format, size_bytes: status.length });
-        }
+            if let Some(status) = folder.status(name)? {
+                images.push(Walked { image_id: id, format, size_bytes: status.length });
+            }
+            Ok(())
+        })?;
         images.sort_unstable_by_key(|image| image.image_id);
         Ok(images)
     };
@@ -53,10 +53,7 @@ pub(super) fn remove(shared: &Shared, images: &[Walked]) -> Result<Expired, Erro
         let Some(folder) = shared.bucket_of(images[0].image_id)? else { continue };
         for image in images {
             match remove_one(&folder, image) {
-                Ok(true) => {
-                    done.removed += 1;
-                    done.removed_bytes += image.size_bytes;
-                }
+                Ok(true) => done.note(image.image_id, image.size_bytes),
                 Ok(false) => {}
                 Err(error) => {
                     let path = folder.path().join(Name::image(image.image_id, image.format).to_string());
@@ -71,9 +68,9 @@ pub(super) fn remove(shared: &Shared, images: &[Walked]) -> Result<Expired, Erro
 
 /// The image first, as in any removal: what is left otherwise is no image, and is swept.
 fn remove_one(folder: &Folder, image: &Walked) -> io::Result<bool> {
-    let removed = folder.remove(&Name::image(image.image_id, image.format).to_string())?;
+    let removed = folder.remove(Name::image(image.image_id, image.format).to_string())?;
     if removed {
-        folder.remove(&Name::sidecar(image.image_id).to_string())?;
+        folder.remove(Name::sidecar(image.image_id).to_string())?;
     }
     Ok(removed)
 }

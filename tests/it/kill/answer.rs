@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
     time::Duration,
@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::peers::left_out;
 
 /// A call to the kernel: when it began and when it was over, as lines of the trace.
 #[derive(Debug)]
@@ -40,7 +42,6 @@ fn calls(trace: &str) -> Vec<Call> {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "a test that is left out says so")]
 async fn answer_comes_when_the_disk_has_the_image_and_its_name() {
     let folder = TempDir::new().unwrap();
     let base = folder.path().canonicalize().unwrap().join("images");
@@ -64,11 +65,7 @@ async fn answer_comes_when_the_disk_has_the_image_and_its_name() {
         .spawn();
     let mut server = match spawned {
         Ok(server) => server,
-        Err(error) => {
-            assert!(env::var_os("CI").is_none() && env::var_os("REQUIRE_PEERS").is_none(), "strace: {error}");
-            println!("left out: this test needs strace: {error}");
-            return;
-        }
+        Err(error) => return left_out("strace", &error.to_string()),
     };
     let mut banner = BufReader::new(server.stdout.take().unwrap()).lines();
     let url = banner.find_map(|line| {

@@ -1,4 +1,4 @@
-use std::{io, time::SystemTime};
+use std::{ffi::CStr, io, time::SystemTime};
 
 use super::{Found, Kept, Locked, file_name, is_temporary, parse_record, read};
 use crate::storage::{
@@ -20,21 +20,20 @@ enum Verdict {
 pub(super) fn sweep(kept: &Kept<'_>, now: SystemTime) -> Result<SweptRecords, RecordError> {
     let mut done = SweptRecords::default();
     let Some(folder) = kept.open()? else { return Ok(done) };
-    for name in folder.names().map_err(|error| kept.failed("list", error))? {
-        let name = name.map_err(|error| kept.failed("list", error))?;
-        let swept = if let Some(key) = parse_record(name.to_bytes()) {
-            record(&folder, &key, now, &mut done)
-        } else if is_temporary(name.to_bytes()) {
-            temporary(&folder, &name.to_string_lossy(), now, &mut done)
-        } else {
-            continue;
+    let listed = folder.each_name(|name| {
+        let swept = match (parse_record(name.to_bytes()), is_temporary(name.to_bytes())) {
+            (Some(key), _) => record(&folder, &key, now, &mut done),
+            (None, true) => temporary(&folder, name, now, &mut done),
+            (None, false) => Ok(()),
         };
         if let Err(error) = swept {
             let path = folder.path().join(&*name.to_string_lossy());
             tracing::warn!(path = %path.display(), %error, "cannot be swept; the next cycle tries again");
             done.failed += 1;
         }
-    }
+        Ok(())
+    });
+    listed.map_err(|error| kept.failed("list", error))?;
     Ok(done)
 }
 
@@ -65,7 +64,7 @@ fn verdict(file: &mut std::fs::File, now: SystemTime) -> io::Result<Verdict> {
     })
 }
 
-fn temporary(folder: &Folder, name: &str, now: SystemTime, done: &mut SweptRecords) -> io::Result<()> {
+fn temporary(folder: &Folder, name: &CStr, now: SystemTime, done: &mut SweptRecords) -> io::Result<()> {
     let Some(status) = folder.status(name)? else { return Ok(()) };
     if since(now, status.modified) >= LEFTOVER_AGE && folder.remove(name)? {
         done.swept += 1;
