@@ -78,7 +78,8 @@ run() {
     else
         broken+=("$target")
         printf '%-20s FAILED\n' "$target"
-        tail -n 60 "$log"
+        grep -m 1 -A 4 'panicked at' "$log" | cut -c 1-2000 || true
+        tail -n 12 "$log" | cut -c 1-2000
     fi
 }
 

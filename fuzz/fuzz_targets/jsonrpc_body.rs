@@ -84,11 +84,14 @@ fn check_answer(message: Option<&Message>, body: Option<&Value>, response: &Resp
         assert!(answer["error"]["code"].is_i64() && answer["jsonrpc"] == "2.0", "{answer}");
         return;
     };
-    let is_request = id.is_some() && body.is_some_and(|body| body["method"].is_string());
+    let has_method = body.is_some_and(|body| body["method"].is_string());
+    let is_request = id.is_some() && has_method;
     if status == StatusCode::ACCEPTED {
         assert!(!is_request && response.body().is_empty(), "only a notification is merely accepted");
         return;
     }
+    // The id of a response is not the id of anything that is answered here.
+    let id = id.clone().filter(|_| has_method || body.is_none());
     let id = serde_json::to_value(id).expect("an id");
     let mut messages = messages(response);
     let last = messages.pop().expect("a message");

@@ -70,6 +70,8 @@ pub struct Server {
     generator: Generator,
     metrics: metrics::Exporter,
     config: serve::Config,
+    /// Never used; but dropping it would drain the connections.
+    graceful: GracefulShutdown,
     inputs: AtomicU32,
 }
 
@@ -95,7 +97,16 @@ impl Server {
             metrics: metrics.clone(),
         };
         let stack = runtime.block_on(async { Stack::new(&rooms, &config.stack, true) }).expect("a stack");
-        Self { runtime, stack, store, generator, metrics, config: config.serve, inputs: AtomicU32::new(1) }
+        Self {
+            runtime,
+            stack,
+            store,
+            generator,
+            metrics,
+            config: config.serve,
+            graceful: GracefulShutdown::new(),
+            inputs: AtomicU32::new(1),
+        }
     }
 
     /// Sends `bytes` on a connection of their own, and reads until the server ends it or an hour is over.
@@ -144,7 +155,7 @@ impl Server {
 
     fn connect(&self) -> (DuplexStream, JoinHandle<Result<(), layers::BoxError>>) {
         let (client, server) = tokio::io::duplex(PIPE_BYTES);
-        let watcher = GracefulShutdown::new().watcher();
+        let watcher = self.graceful.watcher();
         let connection = serve_connection(server, peer(), self.stack.clone(), &self.config, watcher);
         (client, tokio::spawn(connection))
     }
