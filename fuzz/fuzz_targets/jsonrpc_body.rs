@@ -8,13 +8,13 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use mcp_image_server::{
     generate::{Params, input_schema},
     mcp::{Arguments, Message, TOOL_NAME, parse_body},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use support::{Server, answers};
 
 const MODERN: &str = "2026-07-28";
@@ -23,19 +23,15 @@ static SERVER: LazyLock<Server> = LazyLock::new(Server::new);
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| input_schema().into());
 
 fuzz_target!(|body: &[u8]| {
-    let message = parse_body(body).ok();
     let value: Option<Value> = serde_json::from_slice(body).ok();
-    if message.is_some() {
-        assert!(value.as_ref().is_none_or(Value::is_object), "a message is an object");
-    }
     let arguments = value.as_ref().and_then(arguments);
     if let Some(arguments) = &arguments {
         check_arguments(arguments);
     }
-    for request in [legacy(body), modern(body, value.as_ref())].into_iter().flatten() {
+    for request in [legacy(body), modern(value.as_ref())].into_iter().flatten() {
         let response = SERVER.call(request.clone());
         answers::check(&request, &response);
-        check_answer(message.as_ref(), value.as_ref(), &response);
+        check_answer(request.body(), &response);
         if let Some(arguments) = &arguments {
             check_call(arguments, &response);
         }
@@ -50,11 +46,16 @@ fn legacy(body: &[u8]) -> Option<Request<Bytes>> {
     request.body(Bytes::copy_from_slice(body)).ok()
 }
 
-/// With the headers that repeat what the body says.
-fn modern(body: &[u8], value: Option<&Value>) -> Option<Request<Bytes>> {
-    let value = value?;
-    let mut request = legacy(body)?;
-    let headers: &mut HeaderMap = request.headers_mut();
+/// The same message as 2026-07-28 has it: with its `_meta`, and headers that repeat what the body says.
+fn modern(value: Option<&Value>) -> Option<Request<Bytes>> {
+    let mut value = value?.clone();
+    let message = value.as_object_mut()?;
+    let params = message.entry("params").or_insert_with(|| json!({})).as_object_mut()?;
+    let meta = params.entry("_meta").or_insert_with(|| json!({})).as_object_mut()?;
+    meta.entry("io.modelcontextprotocol/protocolVersion").or_insert(MODERN.into());
+    meta.entry("io.modelcontextprotocol/clientCapabilities").or_insert_with(|| json!({}));
+    let mut request = legacy(value.to_string().as_bytes())?;
+    let headers = request.headers_mut();
     headers.insert("mcp-protocol-version", HeaderValue::from_static(MODERN));
     for (name, pointer) in [("mcp-method", "/method"), ("mcp-name", "/params/name")] {
         if let Some(text) = value.pointer(pointer).and_then(Value::as_str) {
@@ -76,23 +77,24 @@ fn arguments(body: &Value) -> Option<Map<String, Value>> {
     }
 }
 
-fn check_answer(message: Option<&Message>, body: Option<&Value>, response: &Response<Bytes>) {
+fn check_answer(body: &[u8], response: &Response<Bytes>) {
     let status = response.status();
-    let Some(Message { id, .. }) = message else {
+    let Ok(Message { id, .. }) = parse_body(body) else {
         assert_eq!(status, StatusCode::BAD_REQUEST, "what is no message is a bad request");
         let answer: Value = serde_json::from_slice(response.body()).expect("JSON");
         assert!(answer["error"]["code"].is_i64() && answer["jsonrpc"] == "2.0", "{answer}");
         return;
     };
-    let has_method = body.is_some_and(|body| body["method"].is_string());
-    let is_request = id.is_some() && has_method;
+    // None where JSON is nested more deeply than serde_json reads.
+    let body: Option<Value> = serde_json::from_slice(body).ok();
+    assert!(body.as_ref().is_none_or(Value::is_object), "a message is an object");
+    let is_response = body.is_some_and(|body| !body["method"].is_string());
     if status == StatusCode::ACCEPTED {
-        assert!(!is_request && response.body().is_empty(), "only a notification is merely accepted");
+        assert!(id.is_none() && response.body().is_empty(), "only a notification is merely accepted");
         return;
     }
-    // The id of a response is not the id of anything that is answered here.
-    let id = id.clone().filter(|_| has_method || body.is_none());
-    let id = serde_json::to_value(id).expect("an id");
+    // A response's id is the id of nothing that is answered here.
+    let id = serde_json::to_value(id.filter(|_| !is_response)).expect("an id");
     let mut messages = messages(response);
     let last = messages.pop().expect("a message");
     assert_eq!(last["jsonrpc"], "2.0", "{last}");
