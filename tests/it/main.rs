@@ -4,6 +4,8 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/fake_s3.rs"]
+mod fake_s3;
 #[path = "../support/http2.rs"]
 mod http2;
 #[path = "../support/large.rs"]
@@ -33,4 +35,5 @@ mod memory;
 mod observability;
 mod rest;
 mod s3;
+mod s3_faults;
 mod store;
