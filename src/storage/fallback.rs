@@ -142,7 +142,8 @@ impl Shared {
             }
             // Counted up to a page: enough to see that there are some.
             Ok(waiting) => {
-                gauge!("mcp_image_fallback_images").set(f64::from(u32::try_from(waiting).unwrap_or(u32::MAX)))
+                gauge!("mcp_image_fallback_images")
+                    .set(f64::from(u32::try_from(waiting).unwrap_or(u32::MAX)));
             }
             Err(error) => {
                 tracing::error!(%error, "the fallback folder cannot be looked through");
@@ -200,10 +201,9 @@ impl ImageStore for Fallback {
 
     async fn save(&self, image: NewImage) -> Result<(), Error> {
         let Shared { s3, local, .. } = &*self.shared;
-        match local.metadata(image.metadata.image_id).await {
-            Ok(_) => return Err(Error::AlreadyExists),
-            // A folder that fails shows when it is needed.
-            Err(_) => {}
+        // A folder that fails shows when it is needed.
+        if local.metadata(image.metadata.image_id).await.is_ok() {
+            return Err(Error::AlreadyExists);
         }
         let error = match s3.save(image.clone()).await {
             Err(error @ Error::Unavailable(_)) => error,
@@ -217,14 +217,14 @@ impl ImageStore for Fallback {
 
     async fn open(&self, id: ImageId) -> Result<Opened, Error> {
         match self.shared.local.open(id).await {
-            Err(_) => self.shared.s3.open(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.open(id).await),
             opened => opened,
         }
     }
 
     async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
         match self.shared.local.metadata(id).await {
-            Err(_) => self.shared.s3.metadata(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.metadata(id).await),
             metadata => metadata,
         }
     }
@@ -233,7 +233,7 @@ impl ImageStore for Fallback {
         // What is here is delivered from here.
         match self.shared.local.metadata(id).await {
             Ok(_) => Ok(None),
-            Err(_) => self.shared.s3.redirect(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.redirect(id).await),
         }
     }
 
@@ -291,5 +291,13 @@ impl ImageStore for Fallback {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// An image is absent if neither has it: a folder that fails may have what the bucket has not.
+fn absent_in_both<T>(here: Error, there: Result<T, Error>) -> Result<T, Error> {
+    match there {
+        Err(Error::NotFound) => Err(here),
+        there => there,
     }
 }
