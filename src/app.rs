@@ -35,7 +35,7 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The storage cannot be opened.
-    #[error("the storage cannot be opened ({backend}): {source}")]
+    #[error("the storage cannot be opened ({backend}): {}", causes(.source))]
     Storage {
         /// The backend.
         backend: &'static str,
@@ -117,6 +117,12 @@ impl App {
 /// A folder that cannot be made or read.
 pub fn open_store(config: &storage::Config) -> Result<Arc<dyn ImageStore>, Error> {
     storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
+}
+
+/// An error and what is behind it, on one line: here the reader is the operator.
+fn causes(error: &dyn std::error::Error) -> String {
+    let behind = std::iter::successors(error.source(), |error| error.source());
+    behind.fold(error.to_string(), |text, error| format!("{text}: {error}"))
 }
 
 fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {

@@ -112,7 +112,7 @@ impl Generator {
         let image = examine(prediction.image.clone(), self.config.limits).await?;
         let metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
         self.store.save(NewImage { bytes: image.bytes.clone(), metadata: metadata.clone() }).await?;
-        Ok(Generated { url: self.store.url(&metadata), metadata, bytes: image.bytes })
+        Ok(Generated { url: self.store.url(&metadata), metadata, bytes: image.bytes, held: prediction.held })
     }
 
     async fn admit(&self, client: Client, progress: &ProgressSender) -> Result<impl Drop + use<>, Error> {

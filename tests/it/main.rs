@@ -8,8 +8,10 @@ mod fake_predictor;
 mod fake_s3;
 #[path = "../support/http2.rs"]
 mod http2;
-#[path = "../support/noise.rs"]
-mod noise;
+#[path = "../support/large.rs"]
+mod large;
+#[path = "../support/mount.rs"]
+mod mount;
 #[path = "../support/peers.rs"]
 mod peers;
 #[path = "../support/process.rs"]
@@ -24,11 +26,13 @@ mod architecture;
 mod connections;
 mod delivery;
 mod drain;
+mod faults;
 mod kserve_peer;
 mod kserve_v1;
 mod limits;
 mod mcp;
 mod memory;
+mod observability;
 mod rest;
 mod s3;
 mod s3_faults;
