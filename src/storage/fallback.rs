@@ -28,6 +28,9 @@ use crate::image::{ImageId, Metadata};
 /// From one look into the folder to the next.
 const MOVE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A check of S3 that takes longer has found it away: whoever asks for readiness does not wait long.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Images named at a time while they are moved.
 const MOVE_PAGE: usize = 100;
 
@@ -230,6 +233,9 @@ impl ImageStore for Fallback {
     }
 
     async fn redirect(&self, id: ImageId) -> Result<Option<Redirect>, Error> {
+        if !self.shared.s3.redirects() {
+            return Ok(None);
+        }
         // What is here is delivered from here.
         match self.shared.local.metadata(id).await {
             Ok(_) => Ok(None),
@@ -242,7 +248,9 @@ impl ImageStore for Fallback {
         // A save that S3 did not acknowledge may have left it there, too: so nothing is deleted here
         // unless it can be deleted there.
         let there = s3.delete(id).await?;
-        Ok(local.delete(id).await? || there)
+        let here = local.delete(id).await?;
+        // It may have been moved from here to there in between.
+        Ok(here || there || s3.delete(id).await?)
     }
 
     fn url(&self, metadata: &Metadata) -> String {
@@ -279,7 +287,8 @@ impl ImageStore for Fallback {
 
     async fn check(&self) -> Result<(), Error> {
         let Shared { s3, local, .. } = &*self.shared;
-        match s3.check().await {
+        let checked = tokio::time::timeout(CHECK_TIMEOUT, s3.check()).await;
+        match checked.unwrap_or_else(|late| Err(Error::Unavailable(late.into()))) {
             Ok(()) => {
                 self.shared.back();
                 Ok(())
