@@ -43,6 +43,7 @@ pub(crate) async fn stored(folder: &Path, megabytes: u32, age: Duration, life: D
         sha256: sha256(&bytes),
         created_at: created.into(),
         expires_at: (created + life).into(),
+        thumbhash: None,
         generation: Generation {
             prompt: "large".to_owned(),
             negative_prompt: None,
