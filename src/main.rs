@@ -48,10 +48,25 @@ fn with_config(cli: &Cli, run: impl FnOnce(Config) -> Result<(), Failure>) -> Ex
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error}");
+            error!("{}", chain(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what is behind it, on one line; what it says already is not said again.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
 }
 
 fn serve(config: Config) -> Result<(), Failure> {
@@ -88,7 +103,11 @@ fn clean(config: Config, json: bool) -> Result<(), Failure> {
 }
 
 fn runtime(workers: usize) -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    use tokio::runtime::Builder;
+
+    // One thread alone has nobody to share work with: without the queues for that, tails are much shorter.
+    let mut builder = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.worker_threads(workers).enable_all().build()
 }
 
 /// Waits for SIGTERM or SIGINT and gives the delay before new requests are no longer taken: with

@@ -4,7 +4,6 @@
 //! `bare_rmcp PORT PREDICT_URL FOLDER` (predictor and folder serve `generate_image`).
 
 #![expect(clippy::unwrap_used, reason = "a fixture of the benchmark: it may die of anything unexpected")]
-#![expect(missing_docs, reason = "an example has no public interface")]
 
 use std::sync::Arc;
 

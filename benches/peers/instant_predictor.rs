@@ -3,7 +3,6 @@
 //! `instant_predictor PORT DELAY_MS [FILE]`: the image is FILE or 359 kB of PNG made at start.
 
 #![expect(clippy::unwrap_used, reason = "a fixture of the benchmark: it may die of anything unexpected")]
-#![expect(missing_docs, reason = "an example has no public interface")]
 
 use std::{convert::Infallible, time::Duration};
 
@@ -11,37 +10,16 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use image::{ImageEncoder, codecs::png};
 
-/// A PNG of about 359 kB: noise does not compress, so its size is its pixels.
-fn picture() -> Vec<u8> {
-    let (width, height) = (346_u32, 345_u32);
-    let mut state = 0x9e37_79b9_u32;
-    let pixels: Vec<u8> = (0..width * height * 3)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state.to_le_bytes()[0]
-        })
-        .collect();
-    let mut encoded = Vec::new();
-    png::PngEncoder::new(&mut encoded)
-        .write_image(&pixels, width, height, image::ExtendedColorType::Rgb8)
-        .unwrap();
-    encoded
-}
+mod picture;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let port: u16 = arguments.next().unwrap().parse().unwrap();
     let delay = Duration::from_millis(arguments.next().unwrap().parse().unwrap());
-    let picture = arguments.next().map_or_else(picture, |file| std::fs::read(file).unwrap());
-    let b64 = base64_simd::STANDARD.encode_to_string(&picture);
-    let reply = Bytes::from(format!(
-        r#"{{"predictions":[{{"model_name":"stable-diffusion","prompt":"a fox","image":{{"format":"PNG","b64":"{b64}"}}}}]}}"#
-    ));
+    let picture = arguments.next().map_or_else(picture::png, |file| std::fs::read(file).unwrap());
+    let reply = Bytes::from(picture::reply(&picture));
     let ready = Bytes::from_static(br#"{"name":"stable-diffusion","ready":true}"#);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     loop {

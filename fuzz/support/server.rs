@@ -26,6 +26,7 @@ use mcp_image_server::{
     config::{Config, Source},
     generate::{Generator, Load},
     health::Health,
+    images::Delivery,
     mcp::ImageServer,
     metrics,
     serve::{self, serve_connection},
@@ -92,7 +93,7 @@ impl Server {
         let rooms = Rooms {
             mcp: ImageServer::new("fuzz", Arc::new(generator.clone())),
             generator: generator.clone(),
-            store: store.clone(),
+            delivery: Delivery::new(store.clone(), &config.images, None),
             health: Health::new(generator.clone(), store.clone()),
             metrics: metrics.clone(),
         };

@@ -2,24 +2,25 @@
 
 use std::path::PathBuf;
 
-use url::Url;
-
 use super::{
     Default, Kind,
     reader::{Reader, Refused},
     syntax,
     variable::variables,
 };
-use crate::{secret::Secret, storage};
+use crate::{
+    secret::Secret,
+    storage::{self, Delivery, S3Config, S3Credentials, S3Identity, S3Timeouts, WebIdentity},
+};
 
 variables! {
     STORAGE_BACKEND: Kind::Choice(&["file", "memory", "s3"]),
         Default::Value("file"),
-        "Where images are kept: a folder, or this process's memory, which is gone with it. `s3` is \
-         known, but not in this build.";
+        "Where images are kept: a folder, this process's memory, which is gone with it, or a bucket of S3.";
     STORAGE_PATH: Kind::Text("a folder; it is made if absent"),
         Default::Value("/tmp/mcp-images"),
-        "The folder of the file backend, local or a mounted volume.";
+        "The folder of the file backend, local or a mounted volume; with STORAGE_FALLBACK=file, the one \
+         that keeps images while S3 is away.";
     STORAGE_SYNC: Kind::Switch,
         Default::Value("on"),
         "Whether the file backend waits until the disk has an image before it is handed out. `off` is \
@@ -27,6 +28,14 @@ variables! {
     STORAGE_MEMORY_MAX_BYTES: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776, unit: "bytes" },
         Default::Value("268435456"),
         "Images that the memory backend keeps at most.";
+    STORAGE_FALLBACK: Kind::Choice(&["off", "file"]),
+        Default::Value("off"),
+        "Where images are kept while S3 is away: `file` means the folder of STORAGE_PATH. They are moved \
+         to the bucket when it is back, and keep their URL.";
+    IMAGE_DELIVERY: Kind::Choice(&["proxy", "redirect"]),
+        Default::Value("proxy"),
+        "How images get from S3 to clients: through this server, or by a redirect to a signed URL of the \
+         bucket, which clients must be able to reach.";
     S3_BUCKET: Kind::Text("3 to 63 lower-case letters, digits, dots and hyphens"),
         Default::Unset,
         "The bucket of the S3 backend.";
@@ -35,7 +44,30 @@ variables! {
         "What keys in the bucket start with.";
     S3_ENDPOINT_URL: Kind::Text("an http or https URL without credentials, query and fragment"),
         Default::Unset,
-        "The endpoint of MinIO, Ceph and others, addressed by path; without it, AWS.";
+        "The endpoint of MinIO, Ceph and others; without it, AWS.";
+    S3_PUBLIC_ENDPOINT_URL: Kind::Text("an http or https URL without credentials, query and fragment"),
+        Default::Unset,
+        "Where clients reach the bucket with IMAGE_DELIVERY=redirect, if that is not S3_ENDPOINT_URL.";
+    S3_PATH_STYLE: Kind::Choice(&["auto", "on", "off"]),
+        Default::Value("auto"),
+        "Whether the bucket stands in the URL's path (`on`) or in front of its host (`off`). `auto` means the \
+         path with S3_ENDPOINT_URL, and otherwise the host if the bucket's name has no dot.";
+    S3_CA_FILE: Kind::Text("the path of a PEM file that is there"),
+        Default::Unset,
+        "Certificate authorities trusted besides the system's.";
+    S3_CONNECT_TIMEOUT: Kind::Seconds { min: 0.05, max: 300.0 },
+        Default::Value("3"),
+        "How long a connection to S3 may take to be made.";
+    S3_RESPONSE_TIMEOUT: Kind::Seconds { min: 0.05, max: 3600.0 },
+        Default::Value("5"),
+        "From a request's last byte to the head of its answer. No try begins later than S3_CONNECT_TIMEOUT \
+         and twice this time after the first one.";
+    S3_IDLE_TIMEOUT: Kind::Seconds { min: 0.05, max: 3600.0 },
+        Default::Value("10"),
+        "Between two pieces of an image, in either direction. The whole of it has no limit while it flows.";
+    S3_MAX_RETRIES: Kind::Integer { min: 0, max: 20, unit: "tries" },
+        Default::Value("3"),
+        "Tries after the first one, on the same key and with backoff.";
     AWS_ACCESS_KEY_ID: Kind::Secret("visible ASCII characters without spaces"),
         Default::Unset,
         "Credentials for S3.";
@@ -48,32 +80,22 @@ variables! {
     AWS_REGION: Kind::Text("lower-case letters, digits and hyphens"),
         Default::Value("us-east-1"),
         "The bucket's region.";
-}
-
-/// What an S3 backend needs to know.
-#[derive(Debug, Clone)]
-pub struct S3Config {
-    /// The bucket.
-    pub bucket: String,
-    /// What keys start with: empty, or with a trailing slash.
-    pub prefix: String,
-    /// The endpoint of another provider than AWS; then the bucket is addressed by path.
-    pub endpoint_url: Option<Url>,
-    /// The bucket's region.
-    pub region: String,
-    /// Who asks; without it, anonymously.
-    pub credentials: Option<S3Credentials>,
-}
-
-/// Who asks an S3 backend.
-#[derive(Debug, Clone)]
-pub struct S3Credentials {
-    /// The key's name.
-    pub access_key_id: Secret,
-    /// The key.
-    pub secret_access_key: Secret,
-    /// Comes with temporary keys.
-    pub session_token: Option<Secret>,
+    AWS_PROFILE: Kind::Text("a name without control characters"),
+        Default::Value("default"),
+        "The profile in the shared credentials file, where AWS_ACCESS_KEY_ID is not set.";
+    AWS_SHARED_CREDENTIALS_FILE: Kind::Text("the path of a file"),
+        Default::Derived("`~/.aws/credentials`"),
+        "The shared credentials file; read again every ten minutes.";
+    AWS_ROLE_ARN: Kind::Text("the name of a role, without control characters"),
+        Default::Unset,
+        "The role to assume with the token of AWS_WEB_IDENTITY_TOKEN_FILE (IRSA), where AWS_ACCESS_KEY_ID is \
+         not set.";
+    AWS_WEB_IDENTITY_TOKEN_FILE: Kind::Text("the path of a file"),
+        Default::Unset,
+        "The token for AWS_ROLE_ARN; read again each time.";
+    AWS_ROLE_SESSION_NAME: Kind::Text("2 to 64 letters, digits and `=,.@_-`"),
+        Default::Value("mcp-image-server"),
+        "What the assumed role's session is called.";
 }
 
 /// Reads the storage; the S3 part is there if a bucket is named.
@@ -86,22 +108,25 @@ pub(super) fn read(
     let path = reader.take(&STORAGE_PATH, folder).unwrap_or_default();
     let sync = reader.switch(&STORAGE_SYNC);
     let max_bytes = reader.integer(&STORAGE_MEMORY_MAX_BYTES).unwrap_or_default();
+    let falls_back = reader.choice(&STORAGE_FALLBACK) == Some("file");
     let s3 = s3(reader, chosen == Some("s3"));
+    if chosen != Some("s3") {
+        for (variable, given) in [(&STORAGE_FALLBACK, falls_back), (&IMAGE_DELIVERY, redirects(&s3))] {
+            if given {
+                reader.warn(format!("{} has no effect without STORAGE_BACKEND=s3", variable.name));
+            }
+        }
+    }
     if chosen == Some("memory") && max_bytes < max_image_bytes {
         reader.warn(format!(
             "STORAGE_MEMORY_MAX_BYTES ({max_bytes}) is less than MAX_IMAGE_SIZE ({max_image_bytes}): \
              the largest images will not fit"
         ));
     }
-    // The one place that keeps `s3` out of this build.
-    if chosen == Some("s3") {
-        reader.refuse(
-            &STORAGE_BACKEND,
-            Some("this build has no s3 backend yet; use file or memory".to_owned()),
-        );
-    }
-    let backend = match chosen {
-        Some("memory") => storage::Backend::Memory { max_bytes },
+    let s3 = s3.map(|s3| S3Config { fallback: falls_back.then(|| path.clone()), ..s3 });
+    let backend = match (chosen, &s3) {
+        (Some("memory"), _) => storage::Backend::Memory { max_bytes },
+        (Some("s3"), Some(s3)) => storage::Backend::S3(Box::new(s3.clone())),
         _ => storage::Backend::File { path },
     };
     (storage::Config { backend, public_base_url: public_base_url.to_owned(), sync }, s3)
@@ -125,12 +150,64 @@ fn s3(reader: &mut Reader, chosen: bool) -> Option<S3Config> {
                 .conflict(&[&AWS_ACCESS_KEY_ID, &AWS_SECRET_ACCESS_KEY], "only one is set; set both or none");
         }
     }
-    let credentials = key_id.zip(key).map(|(access_key_id, secret_access_key)| S3Credentials {
+    let keys = key_id.zip(key).map(|(access_key_id, secret_access_key)| S3Credentials {
         access_key_id,
         secret_access_key,
         session_token,
     });
-    Some(S3Config { bucket: bucket?, prefix, endpoint_url, region, credentials })
+    let identity = identity(reader, chosen, keys);
+    let public_endpoint_url = reader.take(&S3_PUBLIC_ENDPOINT_URL, syntax::web_url);
+    let path_style = match reader.choice(&S3_PATH_STYLE) {
+        Some("on") => Some(true),
+        Some("off") => Some(false),
+        _ => None,
+    };
+    let ca_file = reader.take(&S3_CA_FILE, existing_file);
+    let timeouts = S3Timeouts {
+        connect: reader.seconds(&S3_CONNECT_TIMEOUT).unwrap_or_default(),
+        first_byte: reader.seconds(&S3_RESPONSE_TIMEOUT).unwrap_or_default(),
+        idle: reader.seconds(&S3_IDLE_TIMEOUT).unwrap_or_default(),
+    };
+    let max_retries = reader.integer(&S3_MAX_RETRIES).unwrap_or_default();
+    let delivery = match reader.choice(&IMAGE_DELIVERY) {
+        Some("redirect") => Delivery::Redirect,
+        _ => Delivery::Proxy,
+    };
+    Some(S3Config {
+        bucket: bucket?,
+        prefix,
+        endpoint_url,
+        public_endpoint_url,
+        path_style,
+        region,
+        identity,
+        ca_file,
+        timeouts,
+        max_retries,
+        delivery,
+        fallback: None,
+    })
+}
+
+fn redirects(s3: &Option<S3Config>) -> bool {
+    s3.as_ref().is_some_and(|s3| s3.delivery == Delivery::Redirect)
+}
+
+fn identity(reader: &mut Reader, chosen: bool, keys: Option<S3Credentials>) -> S3Identity {
+    let profile = reader.take(&AWS_PROFILE, word).unwrap_or_default();
+    let profile_file = reader.take(&AWS_SHARED_CREDENTIALS_FILE, folder);
+    if profile_file.is_none() {
+        reader.derived(&AWS_SHARED_CREDENTIALS_FILE, "~/.aws/credentials");
+    }
+    let role_arn = reader.take(&AWS_ROLE_ARN, word);
+    let token_file = reader.take(&AWS_WEB_IDENTITY_TOKEN_FILE, folder);
+    let session_name = reader.take(&AWS_ROLE_SESSION_NAME, session_name).unwrap_or_default();
+    if chosen && reader.is_given(&AWS_ROLE_ARN) != reader.is_given(&AWS_WEB_IDENTITY_TOKEN_FILE) {
+        reader.conflict(&[&AWS_ROLE_ARN, &AWS_WEB_IDENTITY_TOKEN_FILE], "only one is set; set both or none");
+    }
+    let role = role_arn.zip(token_file);
+    let web_identity = role.map(|(role_arn, token_file)| WebIdentity { role_arn, token_file, session_name });
+    S3Identity { keys, web_identity, profile_file, profile }
 }
 
 fn folder(text: &str) -> Result<PathBuf, Refused> {
@@ -165,5 +242,23 @@ fn prefix(text: &str) -> Result<String, Refused> {
 fn region(text: &str) -> Result<String, Refused> {
     let fits = text.len() <= 64
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits { Ok(text.to_owned()) } else { Err(None) }
+}
+
+fn existing_file(text: &str) -> Result<PathBuf, Refused> {
+    let path = folder(text)?;
+    if path.is_file() { Ok(path) } else { Err(Some("there is no such file".to_owned())) }
+}
+
+fn word(text: &str) -> Result<String, Refused> {
+    let fits = text.len() <= 2048 && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err(None) }
+}
+
+fn session_name(text: &str) -> Result<String, Refused> {
+    let fits = (2..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b',' | b'.' | b'@' | b'_' | b'-'));
     if fits { Ok(text.to_owned()) } else { Err(None) }
 }

@@ -3,7 +3,12 @@
 use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 use super::*;
-use crate::{predictor::Bearer, stack::Listing, storage::Backend, telemetry::Format};
+use crate::{
+    predictor::Bearer,
+    stack::Listing,
+    storage::{Backend, Delivery},
+    telemetry::Format,
+};
 
 const MACHINE: Machine = Machine { cores: 2, terminal: false };
 
@@ -320,38 +325,81 @@ fn ports_left_to_the_system_agree() {
 }
 
 #[test]
-fn s3_is_known_but_not_in_this_build() {
-    let told = problems(&[("STORAGE_BACKEND", "s3"), ("S3_BUCKET", "images"), ("AWS_ACCESS_KEY_ID", "a")]);
-    assert!(told.iter().any(|problem| problem.contains("no s3 backend yet")), "{told:?}");
-    assert!(
-        told.iter().any(|problem| problem.contains("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")),
-        "{told:?}"
-    );
-    let told = problems(&[("STORAGE_BACKEND", "s3")]);
-    assert!(told.iter().any(|problem| problem.starts_with("S3_BUCKET is not set;")), "{told:?}");
+fn s3_without_a_bucket_or_with_half_a_pair_is_refused() {
+    let told = problems(&[
+        ("STORAGE_BACKEND", "s3"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/x"),
+        ("S3_PATH_STYLE", "maybe"),
+        ("S3_CA_FILE", "/nowhere/ca.pem"),
+        ("AWS_ROLE_SESSION_NAME", "a b"),
+    ]);
+    for expected in [
+        "S3_BUCKET is not set;",
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE",
+        "S3_PATH_STYLE is `maybe`",
+        "S3_CA_FILE is `/nowhere/ca.pem`",
+        "AWS_ROLE_SESSION_NAME is `a b`",
+    ] {
+        assert!(told.iter().any(|problem| problem.starts_with(expected)), "{expected}: {told:?}");
+    }
 }
 
 #[test]
-fn s3_variables_are_read_whatever_the_backend() {
-    let s3 = config(&[
+fn s3_variables_reach_the_store() {
+    let config = config(&[
+        ("STORAGE_BACKEND", "s3"),
+        ("STORAGE_PATH", "/var/lib/images"),
+        ("STORAGE_FALLBACK", "file"),
+        ("IMAGE_DELIVERY", "redirect"),
         ("S3_BUCKET", "images"),
         ("S3_PREFIX", "a/b"),
         ("S3_ENDPOINT_URL", "http://minio:9000"),
+        ("S3_PUBLIC_ENDPOINT_URL", "https://s3.example"),
+        ("S3_PATH_STYLE", "off"),
+        ("S3_CONNECT_TIMEOUT", "1"),
+        ("S3_RESPONSE_TIMEOUT", "2"),
+        ("S3_IDLE_TIMEOUT", "0.5"),
+        ("S3_MAX_RETRIES", "0"),
         ("AWS_ACCESS_KEY_ID", "id"),
         ("AWS_SECRET_ACCESS_KEY", "hunter2"),
         ("AWS_SESSION_TOKEN", "session"),
         ("AWS_REGION", "eu-central-1"),
-    ])
-    .s3
-    .expect("a bucket is named");
+        ("AWS_PROFILE", "images"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/run/secrets/aws"),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/x"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/secrets/token"),
+    ]);
+    let told = config.storage.backend.to_string();
+    assert_eq!(
+        told,
+        "s3, bucket images, below a/b/, at http://minio:9000/; while it is away: /var/lib/images"
+    );
+    let Backend::S3(s3) = config.storage.backend else { panic!("{told}") };
     assert_eq!(
         (s3.bucket.as_str(), s3.prefix.as_str(), s3.region.as_str()),
         ("images", "a/b/", "eu-central-1")
     );
+    assert_eq!((s3.path_style, s3.max_retries, s3.delivery), (Some(false), 0, Delivery::Redirect));
+    let timeouts = [s3.timeouts.connect, s3.timeouts.first_byte, s3.timeouts.idle];
+    assert_eq!(timeouts, [1000, 2000, 500].map(Duration::from_millis));
+    assert_eq!(s3.public_endpoint_url.as_ref().map(url::Url::as_str), Some("https://s3.example/"));
     assert!(!format!("{s3:?}").contains("hunter2"));
-    let credentials = s3.credentials.expect("given");
-    assert_eq!(credentials.secret_access_key.expose(), "hunter2");
-    assert!(credentials.session_token.is_some());
+    let identity = &s3.identity;
+    assert_eq!(identity.keys.as_ref().expect("given").secret_access_key.expose(), "hunter2");
+    assert_eq!(identity.profile, "images");
+    assert_eq!(identity.web_identity.as_ref().expect("given").session_name, "mcp-image-server");
+}
+
+#[test]
+fn s3_variables_are_read_whatever_the_backend() {
+    let s3 = config(&[("S3_BUCKET", "images")]).s3.expect("a bucket is named");
+    assert_eq!((s3.prefix.as_str(), s3.region.as_str(), s3.path_style), ("mcp-images/", "us-east-1", None));
+    assert!(s3.identity.keys.is_none() && s3.fallback.is_none() && s3.delivery == Delivery::Proxy);
+    let told =
+        warnings(&[("S3_BUCKET", "images"), ("IMAGE_DELIVERY", "redirect"), ("STORAGE_FALLBACK", "file")]);
+    assert_eq!(told.len(), 2, "{told:?}");
 }
 
 #[test]

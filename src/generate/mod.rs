@@ -26,6 +26,8 @@ pub struct Config {
     pub image_ttl: Duration,
     /// What a stored image may be at most.
     pub limits: image::Limits,
+    /// Where clients get images.
+    pub urls: image::ImageUrls,
 }
 
 /// A generated and stored image.
@@ -37,6 +39,8 @@ pub struct Generated {
     pub metadata: image::Metadata,
     /// The stored bytes.
     pub bytes: bytes::Bytes,
+    /// Their room in memory.
+    pub held: predictor::Held,
 }
 
 /// Why there is no image. `Display` is fit for the caller and says what to change.

@@ -6,10 +6,18 @@ mod format;
 mod id;
 mod inspect;
 mod metadata;
+mod pixels;
 mod preview;
+mod thumbhash;
+mod urls;
+mod variant;
 
 pub use format::{Format, UnknownFormat};
 pub use id::{ImageId, InvalidImageId};
 pub use inspect::{Dimensions, InspectError, Inspected, Limits, inspect};
 pub use metadata::{Generation, Metadata};
+pub use pixels::PixelsError;
 pub use preview::{Preview, PreviewError, preview};
+pub use thumbhash::thumbhash;
+pub use urls::{BadSignature, ImageUrls, Signature, SigningKey};
+pub use variant::{Fit, Variant, VariantError, VariantSpec, variant};

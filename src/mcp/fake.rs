@@ -11,6 +11,7 @@ use super::Generate;
 use crate::{
     generate::{Error, Generated, Params, Progress, ProgressSender},
     image::{Format, Generation, ImageId, Metadata},
+    predictor::Held,
 };
 
 /// What the fake does with a call.
@@ -123,6 +124,7 @@ pub(crate) fn generated() -> Generated {
             sha256: "0".repeat(64),
             created_at: time,
             expires_at: time,
+            thumbhash: None,
             generation: Generation {
                 prompt: "a fox".to_owned(),
                 negative_prompt: Some("blur".to_owned()),
@@ -135,5 +137,6 @@ pub(crate) fn generated() -> Generated {
             },
         },
         bytes: Bytes::from_static(b"image"),
+        held: Held::default(),
     }
 }

@@ -127,9 +127,15 @@ impl Refusal {
     fn response(&self) -> Response<Body> {
         metrics::counter!("mcp_image_rpc_refused_total", "reason" => self.reason).increment(1);
         let mut response = json_response(self.status, &self.error);
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
+        let (name, value) = match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => (header::ALLOW, HeaderValue::from_static("POST")),
+            // The rest of the body is not read, so the connection cannot be used again.
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
+                (header::CONNECTION, HeaderValue::from_static("close"))
+            }
+            _ => return response,
+        };
+        response.headers_mut().insert(name, value);
         response
     }
 }

@@ -1,8 +1,11 @@
 //! The pipeline, as this room asks it for images.
 
+use std::{num::NonZero, sync::LazyLock, thread};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use layers::client_addr::ClientAddr;
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Generate;
@@ -13,6 +16,11 @@ use crate::{
 
 /// The longest edge of a preview, in pixels.
 const PREVIEW_EDGE: u32 = 512;
+
+/// Previews are made so many at once, one a core: each holds a decoded image, which is much larger
+/// than the image itself, and generations that are drawn already are not bounded by their places.
+static PREVIEWS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get)));
 
 #[async_trait]
 impl Generate for Generator {
@@ -34,9 +42,13 @@ impl Generate for Generator {
             length: generated.bytes.len(),
         };
         let (image_id, bytes) = (metadata.image_id, generated.bytes.clone());
+        let place = PREVIEWS.acquire().await.ok()?;
         // Decoding and encoding take milliseconds: not on a thread that serves others.
-        let made =
-            tokio::task::spawn_blocking(move || preview(&bytes, inspected, max_bytes, PREVIEW_EDGE)).await;
+        let made = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            preview(&bytes, inspected, max_bytes, PREVIEW_EDGE)
+        })
+        .await;
         match made {
             Ok(Ok(small)) => Some((small.bytes, small.format.media_type())),
             Ok(Err(error)) => {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use metrics::{counter, histogram};
 
-use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page};
+use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect};
 use crate::image::{ImageId, Metadata};
 
 /// A store that counts and times what another one does.
@@ -51,6 +51,10 @@ impl<S: ImageStore> ImageStore for Observed<S> {
         self.inner.kind()
     }
 
+    async fn start(&self) -> Result<(), Error> {
+        self.measure("start", self.inner.start()).await
+    }
+
     async fn save(&self, image: NewImage) -> Result<(), Error> {
         let length = image.bytes.len() as u64;
         self.measure("save", self.inner.save(image)).await?;
@@ -66,6 +70,20 @@ impl<S: ImageStore> ImageStore for Observed<S> {
 
     async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
         self.measure("metadata", self.inner.metadata(id)).await
+    }
+
+    async fn redirect(&self, id: ImageId) -> Result<Option<Redirect>, Error> {
+        // Most stores have no redirects: that is no operation.
+        let mut measured = Measured::new(self.inner.kind(), "redirect");
+        let started = Instant::now();
+        let result = self.inner.redirect(id).await;
+        if matches!(result, Ok(None)) {
+            measured.forget();
+        } else {
+            measured.seconds = started.elapsed().as_secs_f64();
+            measured.outcome = result.as_ref().map_or_else(outcome, |_| "ok");
+        }
+        result
     }
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {
@@ -111,6 +129,20 @@ impl Content for ObservedContent {
             }
         }
     }
+
+    async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
+        let mut measured = Measured::new(self.backend, "read");
+        let started = Instant::now();
+        let result = self.inner.read(range).await;
+        measured.seconds = started.elapsed().as_secs_f64();
+        measured.outcome = result.as_ref().map_or_else(outcome, |_| "ok");
+        result.inspect(|bytes| count_read(self.backend, bytes))
+    }
+}
+
+/// Counts the bytes of a whole read as a stream would.
+fn count_read(backend: &'static str, bytes: &Bytes) {
+    counter!("mcp_image_storage_read_bytes_total", "backend" => backend).increment(bytes.len() as u64);
 }
 
 struct ObservedStream {
@@ -157,6 +189,9 @@ impl Drop for ObservedStream {
 /// What an operation is counted as when its caller goes away first.
 const CANCELLED: &str = "cancelled";
 
+/// What is not counted at all.
+const FORGOTTEN: &str = "";
+
 /// An operation; counted when dropped, so that one whose caller goes away is counted too.
 struct Measured {
     backend: &'static str,
@@ -169,10 +204,18 @@ impl Measured {
     fn new(backend: &'static str, operation: &'static str) -> Self {
         Self { backend, operation, outcome: CANCELLED, seconds: 0.0 }
     }
+
+    /// Is not counted.
+    fn forget(&mut self) {
+        self.outcome = FORGOTTEN;
+    }
 }
 
 impl Drop for Measured {
     fn drop(&mut self) {
+        if self.outcome == FORGOTTEN {
+            return;
+        }
         counter!(
             "mcp_image_storage_operations_total",
             "backend" => self.backend, "operation" => self.operation, "outcome" => self.outcome

@@ -35,10 +35,12 @@ is_current() { [ "$(cat "$1/.made-from" 2>/dev/null)" = "$2" ]; }
 install_commands() {
     local packages=()
     has curl || packages+=(curl)
+    has strace || packages+=(strace) # the tests of the commit order watch system calls
+    has mount || packages+=(mount)   # the tests of full and read-only disks mount small ones
     { has cc && has make; } || packages+=(build-essential)
     python_is_fit || packages+=(python3 python3-venv)
     { node_is_fit node || has npm; } || packages+=(nodejs npm)
-    [ ${#packages[@]} = 0 ] || install_debian "${packages[@]}" || true
+    if [ ${#packages[@]} != 0 ] && ! install_debian "${packages[@]}"; then miss "${packages[*]}"; fi
 }
 
 # A virtual environment in $1 with the pinned packages of $2, made again when those change.

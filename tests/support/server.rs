@@ -1,6 +1,9 @@
 //! The whole server in this process, on a port of its own.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use mcp_image_server::{
     app::App,
@@ -9,6 +12,8 @@ use mcp_image_server::{
 };
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{client::Client, fake_predictor::FakePredictor};
 
 /// A running server; stopped by [`TestServer::stop`], or with the test's runtime.
 pub struct TestServer {
@@ -35,9 +40,8 @@ impl TestServer {
             ("STORAGE_SYNC", "off"),
             ("SHUTDOWN_DELAY", "0"),
         ];
-        let given = variables.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        let all = own.iter().filter(|(name, _)| !given.contains(name)).chain(variables).copied();
-        let config = Config::load(Source::environment(all)).expect("a valid configuration").config;
+        let all = Source::environment(over(&own, variables));
+        let config = Config::load(all).expect("a valid configuration").config;
         let app = App::build(config, metrics::install().expect("a recorder")).await.expect("a server");
         let base = format!("http://{}", app.local_addr());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -46,6 +50,17 @@ impl TestServer {
             Duration::ZERO
         }));
         Self { base, folder, stop, serving }
+    }
+
+    /// Starts in front of a predictor that is called once for each generation, many at a time.
+    pub async fn in_front_of(predictor: &FakePredictor, variables: &[(&str, &str)]) -> Self {
+        let url = predictor.url();
+        let own = [
+            ("KSERVE_ENDPOINT", url.as_str()),
+            ("KSERVE_MAX_RETRIES", "0"),
+            ("GENERATION_CONCURRENCY", "64"),
+        ];
+        Self::start_with(&over(&own, variables)).await
     }
 
     /// The server's URL with `path` behind it.
@@ -58,9 +73,19 @@ impl TestServer {
         self.base.trim_start_matches("http://")
     }
 
+    /// A client of this server.
+    pub fn client(&self) -> Client {
+        Client::new(&self.base)
+    }
+
     /// The folder of its store.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The files in the folder of its store.
+    pub fn files(&self) -> Vec<PathBuf> {
+        files(self.folder.path())
     }
 
     /// Drains; whether every request in flight was finished.
@@ -68,4 +93,23 @@ impl TestServer {
         let _ = self.stop.send(());
         self.serving.await.expect("the server did not panic")
     }
+}
+
+/// Variables over others, which they replace.
+fn over<'a>(under: &[(&'a str, &'a str)], variables: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let is_given = |name: &str| variables.iter().any(|(given, _)| *given == name);
+    under.iter().filter(|(name, _)| !is_given(name)).chain(variables).copied().collect()
+}
+
+/// The files below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
 }

@@ -241,13 +241,14 @@ fn circles<'a>(world: &'a World, plan: &mut Plan<'a>) {
     backdrop(world, plan, paper.rgb(), Lch { l: paper.l - 0.04, ..paper }.rgb());
     let mut inks: Vec<Lch> = stops[1..stops.len() - 1].to_vec();
     let lead = inks[inks.len() / 2];
-    if world.brief.colours.len() < 3 || world.brief.strictness < 1.5 {
+    let named = inks.len();
+    if world.brief.colours.len() != 2 {
         inks.push(avoid(&world.brief, Lch::new(0.74, 0.15, lead.h + 180.0)));
     }
     let inks: Vec<Rgb> = inks.into_iter().map(Lch::rgb).collect();
     let count = world.detail.count(26.0);
     let heart = [frame.width * rng.range(0.36, 0.62), frame.height * rng.range(0.36, 0.60)];
-    let hero = inks[rng.pick(&[0, inks.len() - 1])];
+    let hero = inks[rng.pick(&[0, named - 1])];
     let unit = frame.unit.min(frame.width);
     let glow = world.brief.allows(Thing::Glow);
     plan.add(count + 2, unit * unit * 0.4, move |canvas, numbers| {

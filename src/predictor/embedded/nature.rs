@@ -98,7 +98,7 @@ pub(super) fn forest<'a>(world: &'a World, plan: &mut Plan<'a>) {
         let colour = mist.mix(dark, pow(t, 1.25));
         let mut rng = rng.fork(&format!("row {layer}"));
         let drift = rng.range(0.0, 50.0);
-        plan.add(count, size * size * 1.5, move |canvas, trees| {
+        plan.add(count, size * size * 2.4, move |canvas, trees| {
             for tree in trees {
                 let x = (tree as f32 - 1.0 + rng.range(-0.45, 0.45)) * spacing;
                 let sway = noise.fbm(x / frame.unit * 1.6 + drift, layer as f32 * 9.0, 3.0);
@@ -185,7 +185,7 @@ fn land<'a>(world: &'a World, plan: &mut Plan<'a>, ground: Ground) -> Shore {
     let shore: Shore = Rc::new(RefCell::new(vec![world.frame.horizon; rows(world.frame.width)]));
     let terrain = Terrain::new(world, ground);
     let out = Rc::clone(&shore);
-    plan.add(rows(world.frame.width), world.frame.height * 200.0, move |canvas, columns| {
+    plan.add(rows(world.frame.width), world.frame.height * 170.0, move |canvas, columns| {
         for x in columns {
             out.borrow_mut()[x] = terrain.column(canvas, x);
         }

@@ -138,34 +138,48 @@ fn aurora<'a>(world: &'a World, plan: &mut Plan<'a>) {
     let tint = world.brief.colour_of(Thing::Aurora);
     let low = tint.unwrap_or(Lch::new(0.80, 0.20, 155.0)).rgb();
     let high = super::light::avoid(&world.brief, Lch::new(0.55, 0.20, 305.0)).rgb();
-    let curtains: Vec<(f32, f32, f32)> = (0..3)
-        .map(|i| (rng.range(0.50, 0.62) + 0.11 * i as f32, rng.range(0.0, 50.0), 1.0 - 0.22 * i as f32))
-        .collect();
     let fine = world.detail.octaves(4.0);
-    plan.add(rows(frame.horizon), frame.width * 190.0, move |canvas, rows| {
+    let curtains: Vec<Curtain> = (0..3)
+        .map(|i| {
+            let edge = rng.range(0.50, 0.62) + 0.11 * i as f32;
+            let shift = rng.range(0.0, 50.0);
+            let fold = |x: usize| noise.fbm(x as f32 / frame.unit * 1.1 + shift, 0.5, fine.min(2.5));
+            let folds = (0..rows(frame.width)).map(fold).collect();
+            Curtain { edge: edge - 0.12, shift, strength: 0.62 - 0.14 * i as f32, folds }
+        })
+        .collect();
+    plan.add(rows(frame.horizon), frame.width * 330.0, move |canvas, rows| {
         for y in rows {
             let v = y as f32 / frame.horizon;
             for (x, pixel) in canvas.row_mut(y).iter_mut().enumerate() {
                 let u = x as f32 / frame.unit;
-                let mut light = Rgb::BLACK;
-                for &(edge, shift, strength) in &curtains {
-                    let fold = noise.fbm(u * 1.1 + shift, 0.5, fine.min(2.5));
-                    let foot = edge + 0.26 * fold - 0.12;
-                    let above = foot - v;
+                for curtain in &curtains {
+                    let fold = curtain.folds[x];
+                    let above = curtain.edge + 0.26 * fold - v;
                     if above < -0.06 {
                         continue;
                     }
-                    let rays = 0.55 + 0.75 * noise.fbm(u * 7.0 + shift + fold * 3.0, v * 0.35, fine);
-                    let rise = saturate(1.0 + above / 0.06 * if above < 0.0 { 1.0 } else { 0.0 });
+                    let at = u * 7.0 + curtain.shift + fold * 3.0;
+                    let rays = (0.55 + 0.75 * noise.fbm(at, v * 0.35, fine)).max(0.0);
+                    let foot = 1.0 + above / 0.06;
                     let body =
-                        if above < 0.0 { rise * rise } else { exp(-above * lerp(5.5, 3.5, saturate(rays))) };
+                        if above < 0.0 { foot * foot } else { exp(-above * lerp(5.5, 3.5, saturate(rays))) };
                     let tone = low.mix(high, smoothstep(0.05, 0.5, above));
-                    light = light + tone * (body * rays.max(0.0) * strength * 0.62);
+                    *pixel = *pixel + tone * (body * rays * curtain.strength);
                 }
-                *pixel = *pixel + light;
             }
         }
     });
+}
+
+/// A sheet of northern light.
+struct Curtain {
+    /// Where its foot hangs, as a share of the sky.
+    edge: f32,
+    shift: f32,
+    strength: f32,
+    /// How its foot bends, for each column.
+    folds: Vec<f32>,
 }
 
 fn body<'a>(world: &'a World, plan: &mut Plan<'a>) {

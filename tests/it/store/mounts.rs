@@ -1,68 +1,15 @@
 //! Disks that are full or read-only, as small file systems in memory: needs the right to mount.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::SystemTime,
-};
+use std::{fs, time::SystemTime};
 
 use mcp_image_server::storage::{Backend, Error};
-use tempfile::TempDir;
 
 use super::{
     folder::{file_of, tree},
     open,
 };
+use crate::mount::Mount;
 use crate::store_conformance::{HOUR, Store, assert_absent, assert_whole, fresh, image, list_all, saved};
-
-/// A file system of its own in memory; gone when dropped.
-struct Mount {
-    folder: TempDir,
-}
-
-impl Mount {
-    /// Mounts one; `None` where that is not permitted, which is an error where all tests must run.
-    #[expect(clippy::print_stdout, reason = "a test that is left out says so")]
-    fn new(options: &str) -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        let mounted = mount(&["-t", "tmpfs", "-o", options, "tmpfs"], folder.path());
-        if let Err(reason) = mounted {
-            assert!(
-                env::var_os("CI").is_none() && env::var_os("REQUIRE_PEERS").is_none(),
-                "mounting failed: {reason}"
-            );
-            println!("left out: this test needs the right to mount: {reason}");
-            return None;
-        }
-        Some(Self { folder })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().to_owned()
-    }
-
-    fn remount(&self, options: &str) {
-        mount(&["-o", &format!("remount,{options}")], self.folder.path()).unwrap();
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
-    }
-}
-
-fn mount(arguments: &[&str], folder: &Path) -> Result<(), String> {
-    let output = Command::new("mount").args(arguments).arg(folder).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 fn store(mount: &Mount, sync: bool) -> Store {
     open(Backend::File { path: mount.path() }, sync)

@@ -1,0 +1,200 @@
+//! Images in a bucket of S3, or of what speaks its language.
+//!
+//! ```text
+//! <prefix><first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
+//!                                        <id>.png      the image; its appearance is the commit
+//! ```
+//!
+//! The names are those of the file backend, so keys sort by age. rust-s3 signs, reads documents and
+//! finds credentials; every request goes through our own HTTP client. rust-s3's client follows
+//! redirects with the security token, reads bodies without a bound and limits the time of a whole
+//! download: none of that can be turned off, so nothing is left to it, listings and deletions
+//! included.
+//!
+//! Several replicas may share a bucket. Each deletion is idempotent, and who deleted an image is
+//! known within a process; two replicas that meet over one image may both count it. A bucket that
+//! keeps versions works: what is deleted is hidden, and goes by a lifecycle rule of the bucket.
+
+mod breaker;
+mod client;
+mod config;
+mod content;
+mod credentials;
+mod delete;
+mod endpoint;
+mod error;
+mod expire;
+mod key;
+mod list;
+mod locks;
+mod object;
+mod probe;
+mod read;
+mod redirect;
+mod request;
+mod save;
+mod sign;
+#[cfg(test)]
+mod tests;
+mod xml;
+
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicU8},
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use chrono::Utc;
+
+pub use self::config::{Delivery, S3Config, S3Credentials, S3Identity, S3Timeouts, WebIdentity};
+use self::{
+    client::{Client, GivenUp},
+    endpoint::Endpoint,
+    error::{Failed, Failure},
+    key::Keys,
+    locks::Locks,
+};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect, image_url};
+use crate::image::{ImageId, Metadata};
+
+/// A store in a bucket.
+#[derive(Debug, Clone)]
+pub struct S3Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    endpoint: Endpoint,
+    /// Where clients find the bucket.
+    public: Endpoint,
+    keys: Keys,
+    bucket: String,
+    delivery: Delivery,
+    public_base_url: String,
+    locks: Locks,
+    /// Whether creations that must not overwrite are honoured: see [`object::Conditional`].
+    conditional: AtomicU8,
+    /// One cleaning at a time, and the key at which it looks for leftovers next.
+    sweep_from: tokio::sync::Mutex<Option<String>>,
+    /// The rights that were missing at the last check, so that they are told once.
+    told: Mutex<String>,
+}
+
+impl S3Store {
+    /// A store for the configured bucket; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the certificates cannot be read, or the bucket cannot stand in the host's name.
+    pub fn new(config: &S3Config, public_base_url: &str) -> Result<Self, Error> {
+        let unusable = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable(error);
+        let endpoint = Endpoint::new(config, false).map_err(|error| unusable(error.into()))?;
+        let public = Endpoint::new(config, true).map_err(|error| unusable(error.into()))?;
+        let client = Client::new(config).map_err(|error| unusable(error.into()))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                client,
+                endpoint,
+                public,
+                keys: Keys::new(&config.prefix),
+                bucket: config.bucket.clone(),
+                delivery: config.delivery,
+                public_base_url: public_base_url.to_owned(),
+                locks: Locks::default(),
+                conditional: AtomicU8::default(),
+                sweep_from: tokio::sync::Mutex::default(),
+                told: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Whether S3 failed so often that it is left alone for a while.
+    pub(super) fn is_paused(&self) -> bool {
+        self.shared.client.is_paused()
+    }
+
+    /// Whether clients are sent to the bucket.
+    pub(super) fn redirects(&self) -> bool {
+        self.shared.delivery == Delivery::Redirect
+    }
+
+    /// Saves an image that may be there already, in whole or in part, from an earlier try: `Ok` when
+    /// exactly this image is there, whole.
+    pub(super) async fn adopt(&self, image: &NewImage) -> Result<(), Error> {
+        save::adopt(&self.shared, image).await
+    }
+
+    /// Removes an image whether it has expired or not; `false` if it was not there.
+    pub(super) async fn remove(&self, id: ImageId) -> Result<bool, Error> {
+        delete::delete(&self.shared, id, None).await
+    }
+}
+
+#[async_trait]
+impl ImageStore for S3Store {
+    fn kind(&self) -> &'static str {
+        "s3"
+    }
+
+    async fn start(&self) -> Result<(), Error> {
+        probe::start(&self.shared).await
+    }
+
+    async fn save(&self, image: NewImage) -> Result<(), Error> {
+        save::save(&self.shared, &image).await
+    }
+
+    async fn open(&self, id: ImageId) -> Result<Opened, Error> {
+        read::open(&self.shared, id, Utc::now()).await
+    }
+
+    async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
+        read::metadata(&self.shared, id, Utc::now()).await
+    }
+
+    async fn redirect(&self, id: ImageId) -> Result<Option<Redirect>, Error> {
+        if !self.redirects() {
+            return Ok(None);
+        }
+        redirect::redirect(&self.shared, id, Utc::now()).await.map(Some)
+    }
+
+    async fn delete(&self, id: ImageId) -> Result<bool, Error> {
+        delete::delete(&self.shared, id, Some(Utc::now())).await
+    }
+
+    fn url(&self, metadata: &Metadata) -> String {
+        image_url(&self.shared.public_base_url, metadata)
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, Error> {
+        list::list(&self.shared, &query, Utc::now()).await
+    }
+
+    async fn expire(&self, now: SystemTime) -> Result<Expired, Error> {
+        expire::expire(&self.shared, now).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        probe::check(&self.shared).await
+    }
+}
+
+impl Shared {
+    /// Says what was tried when a request fails for good: `save an image in`.
+    fn failed(&self, action: &'static str) -> impl Fn(Failure) -> Failed + '_ {
+        move |failure| Failed {
+            action,
+            bucket: self.bucket.clone(),
+            host: self.endpoint.host().to_owned(),
+            failure,
+        }
+    }
+}
+
+impl From<GivenUp> for Failure {
+    fn from(given_up: GivenUp) -> Self {
+        given_up.failure
+    }
+}

@@ -1,0 +1,132 @@
+//! Who may ask: hosts and origins.
+
+use mcp_image_server::api::GENERATE_IMAGE;
+
+use crate::{
+    client::{Answer, Client, RawAnswer, send_raw},
+    server::TestServer,
+};
+
+/// Where hosts and origins are judged, by method and path.
+const GUARDED: [(&str, &str); 5] = [
+    ("POST", "/mcp"),
+    ("POST", GENERATE_IMAGE),
+    ("GET", "/images/"),
+    ("GET", "/images/01890a5d-ac96-774b-bcce-b302099a8057"),
+    ("OPTIONS", "/mcp"),
+];
+/// What probes and scrapers ask, under any name.
+const OPEN: [&str; 4] = ["/health", "/health/live", "/health/ready", "/metrics"];
+
+/// Sends a request whose head is written out: the target, and lines after it.
+async fn ask(server: &TestServer, method: &str, target: &str, lines: &[&str]) -> RawAnswer {
+    let body = if method == "POST" { "{}" } else { "" };
+    let length = format!("Content-Length: {}", body.len());
+    let always = ["Content-Type: application/json", "Accept: */*", "Connection: close", &length];
+    let lines = [&always, lines].concat().join("\r\n");
+    let request = format!("{method} {target} HTTP/1.1\r\n{lines}\r\n\r\n{body}");
+    send_raw(server.authority(), request.as_bytes()).await
+}
+
+#[tokio::test]
+async fn host_that_is_not_ours_is_refused() {
+    let server = TestServer::start().await;
+    for (method, path) in GUARDED {
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7", "[::2]"]
+        {
+            let answer = ask(&server, method, path, &[&format!("Host: {host}")]).await.answer();
+            answer.assert_refused(path, 403, "host-refused");
+        }
+    }
+}
+
+#[tokio::test]
+async fn host_that_is_none_or_two_is_a_bad_request() {
+    let server = TestServer::start().await;
+    let elsewhere = |path: &str| format!("http://evil.example{path}");
+    for (method, path) in GUARDED {
+        for hosts in [
+            &["Host: localhost", "Host: localhost"][..],
+            &["Host: localhost", "Host: evil.example"],
+            &["Host: evil@localhost"],
+            &["Host: localhost:port"],
+            &["Host: local host"],
+            &["Host: "],
+            &[],
+        ] {
+            let answer = ask(&server, method, path, hosts).await.answer();
+            answer.assert_refused(path, 400, "bad-host");
+        }
+        // The target says another name than the header.
+        let answer = ask(&server, method, &elsewhere(path), &["Host: localhost"]).await.answer();
+        answer.assert_refused(path, 400, "bad-host");
+        let answer = ask(&server, method, &elsewhere(path), &["Host: evil.example"]).await.answer();
+        answer.assert_refused(path, 403, "host-refused");
+    }
+}
+
+#[tokio::test]
+async fn origin_that_is_not_ours_is_refused() {
+    let server = TestServer::start().await;
+    for (method, path) in GUARDED {
+        for origins in [
+            &["Origin: https://evil.example"][..],
+            &["Origin: null"],
+            &["Origin: http://localhost.evil.example"],
+            &["Origin: http://localhost", "Origin: https://evil.example"],
+            &["Origin: "],
+        ] {
+            let lines = [&["Host: localhost"], origins].concat();
+            let answer = ask(&server, method, path, &lines).await.answer();
+            answer.assert_refused(path, 403, "origin-refused");
+            assert_eq!(answer.header("access-control-allow-origin"), "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hosts_and_origins_that_are_ours_pass() {
+    let settings = [
+        ("PUBLIC_BASE_URL", "https://images.example/art"),
+        ("ALLOWED_HOSTS", "other.example, 10.0.0.7:8000"),
+        ("ALLOWED_ORIGINS", "https://app.example"),
+    ];
+    let server = TestServer::start_with(&settings).await;
+    for host in ["localhost", "127.0.0.1:9", "[::1]", "images.example", "other.example", "10.0.0.7:8000"] {
+        let statuses = ask(&server, "GET", "/images/", &[&format!("Host: {host}")]).await.statuses();
+        assert_eq!(statuses, [200], "{host}");
+    }
+    for origin in ["http://localhost:3000", "https://images.example", "https://app.example"] {
+        let lines = ["Host: localhost", &format!("Origin: {origin}")];
+        assert_eq!(ask(&server, "POST", GENERATE_IMAGE, &lines).await.statuses(), [422], "{origin}");
+    }
+    for (name, value) in [("Host", "10.0.0.7:8001"), ("Origin", "http://app.example")] {
+        let lines = [format!("{name}: {value}"), "Host: localhost".to_owned()];
+        let lines = if name == "Host" { &lines[..1] } else { &lines[..] };
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        assert_eq!(ask(&server, "GET", "/images/", &lines).await.statuses(), [403], "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn health_and_metrics_answer_under_any_name() {
+    let server = TestServer::start().await;
+    for path in OPEN {
+        for host in ["10.1.2.3:8000", "evil.example", "pod-7"] {
+            let lines = [&format!("Host: {host}"), "Origin: https://evil.example"];
+            let request =
+                format!("GET {path} HTTP/1.1\r\n{}\r\nConnection: close\r\n\r\n", lines.join("\r\n"));
+            let answer = send_raw(server.authority(), request.as_bytes()).await;
+            assert_eq!(answer.statuses(), [200], "{path} as {host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn authority_of_http_2_is_judged_too() {
+    let server = TestServer::start().await;
+    let client = Client::http2(&server.url(""));
+    assert_eq!(client.get("/images/").await.status, 200);
+    let other = client.request("GET", "/images/").header("host", "evil.example");
+    assert!(matches!(Answer::of(other).await.status, 400 | 403));
+}
