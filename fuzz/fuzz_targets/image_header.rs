@@ -2,11 +2,14 @@
 //!
 //! Invariants: what passes has a format, dimensions within the limit, and an end within the bytes;
 //! what follows that end changes nothing, and a byte less is no whole image; the decoder agrees
-//! about the dimensions; a preview is a whole image itself, of the size it says, within its caps.
+//! about the dimensions; a preview or variant is a whole image itself, of the format and the size it
+//! says, within its caps.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_image_server::image::{Format, Limits, PreviewError, inspect, preview};
+use mcp_image_server::image::{
+    Fit, Format, Inspected, Limits, PixelsError, PreviewError, VariantSpec, inspect, preview, variant,
+};
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_pixels: 1 << 16 };
 const PREVIEW_BYTES: usize = 2 * 1024;
@@ -36,12 +39,26 @@ fn check(bytes: &[u8]) {
             let again = inspect(&small.bytes, LIMITS).expect("a preview is an image");
             assert_eq!((again.format, again.length), (small.format, small.bytes.len()));
             assert_eq!((again.dimensions.width, again.dimensions.height), (small.width, small.height));
+            check_variant(image, inspected);
         }
-        Err(PreviewError::Dimensions { width, height, .. }) => {
+        Err(PreviewError::Pixels(PixelsError::Dimensions { width, height, .. })) => {
             panic!("{inspected:?}, but it decodes to {width}x{height}")
         }
         Err(_) => {}
     }
+}
+
+/// One of the variants of an image that can be decoded: which one, its length says.
+fn check_variant(image: &[u8], inspected: Inspected) {
+    let format = Format::ALL[image.len() % 3];
+    let quality = if format == Format::Png { 0 } else { 50 };
+    let spec = VariantSpec { width: 24, height: 16, fit: Fit::ALL[image.len() / 3 % 3], format, quality };
+    let made = variant(image, &spec, LIMITS).expect("what has a preview has variants");
+    let again = inspect(&made.bytes, LIMITS).expect("a variant is an image");
+    assert_eq!((again.format, again.length), (format, made.bytes.len()));
+    assert_eq!(again.dimensions, made.dimensions);
+    assert!(made.dimensions.width <= 24 && made.dimensions.height <= 16);
+    assert!(made.dimensions.pixels() <= inspected.dimensions.pixels(), "it is never enlarged");
 }
 
 /// The same PNG with the right checksums, which a fuzzer does not guess.

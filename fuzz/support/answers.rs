@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use mcp_image_server::image::{Limits, inspect};
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::{PICTURE, PICTURE_TAG};
 
@@ -29,6 +31,7 @@ pub fn check(request: &Request<Bytes>, response: &Response<Bytes>) {
         "application/json" => assert!(serde_json::from_slice::<Value>(response.body()).is_ok(), "{}", told()),
         "text/event-stream" => events(response.body()).for_each(drop),
         "text/plain" | "text/html" => assert!(std::str::from_utf8(response.body()).is_ok(), "{}", told()),
+        "image/png" | "image/jpeg" | "image/webp" if asks_for_variant(request) => variant(response),
         "image/png" => picture(response),
         "" => assert!(response.body().is_empty(), "a body without a type: {}", told()),
         other => panic!("what type is {other}? {}", told()),
@@ -55,6 +58,26 @@ fn problem(response: &Response<Bytes>) {
     assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("/problems/")), "{problem}");
     assert!(problem["title"].is_string(), "{problem}");
     assert_eq!(text(response.headers(), "cache-control"), "no-store", "{problem}");
+}
+
+/// Whether the query may ask for another size or format, as it is written.
+fn asks_for_variant(request: &Request<Bytes>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes())
+        .any(|(name, _)| ["w", "h", "fit", "format", "q"].contains(&&*name))
+}
+
+/// An image of the type that it says, no larger than the picture; or a part of one.
+fn variant(response: &Response<Bytes>) {
+    assert_ne!(text(response.headers(), "etag"), PICTURE_TAG, "a variant has a tag of its own");
+    if response.status() == StatusCode::OK {
+        let limits = Limits { max_bytes: 1 << 20, max_pixels: 96 * 64 };
+        let inspected = inspect(response.body(), limits).expect("a variant is an image");
+        assert_eq!(inspected.format.media_type(), text(response.headers(), "content-type"));
+        assert_eq!(inspected.length, response.body().len());
+    } else {
+        assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+    }
 }
 
 /// All of the picture, or the part that `Content-Range` names (RFC 9110, sections 14.4 and 15.3.7).

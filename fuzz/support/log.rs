@@ -6,7 +6,7 @@ use std::{
 };
 
 use mcp_image_server::telemetry::{Config, Format, filter, layer};
-use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -14,8 +14,12 @@ static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 pub(crate) fn keep() {
     let config = Config { service_name: "fuzz".to_owned(), level: String::new(), format: Format::Json };
     let filter = filter("info,mcp_image_server=debug,layers=debug").expect("directives");
-    let lines = layer(&config, false, Keeper::new as fn() -> Keeper).with_filter(filter);
-    tracing_subscriber::registry().with(lines).try_init().expect("the first log of this process");
+    let lines = layer(&config, false, Keeper::new as fn() -> Keeper);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .expect("the first log of this process");
 }
 
 /// Takes what was logged: each line must be one JSON object, whatever clients sent, and none an error.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mcp_image_server::{
     image::{ImageId, Metadata},
-    predictor::{Description, Error, Prediction, Predictor, Progress, ProgressSender, Request, State},
+    predictor::{Description, Error, Held, Prediction, Predictor, Progress, ProgressSender, Request, State},
     storage::NewImage,
 };
 use serde_json::json;
@@ -56,7 +56,7 @@ impl Predictor for Still {
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
         }
-        Ok(Prediction { image: Bytes::from_static(PICTURE), model: None, seed: None })
+        Ok(Prediction { image: Bytes::from_static(PICTURE), model: None, seed: None, held: Held::default() })
     }
 
     async fn probe(&self) -> State {
