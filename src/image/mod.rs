@@ -12,4 +12,4 @@ pub use format::{Format, UnknownFormat};
 pub use id::{ImageId, InvalidImageId};
 pub use inspect::{Dimensions, InspectError, Inspected, Limits, inspect};
 pub use metadata::{Generation, Metadata};
-pub use preview::{Preview, PreviewError, preview};
+pub use preview::{Preview, PreviewError, preview, preview_memory};

@@ -96,6 +96,12 @@ pub fn preview(
     shrink(small, max_bytes, uniform)
 }
 
+/// Bytes that making a preview of an image of so many pixels takes at most.
+#[must_use]
+pub const fn preview_memory(pixels: u64) -> u64 {
+    pixels.saturating_mul(DECODER_BYTES_PER_PIXEL).saturating_add(DECODER_SLACK_BYTES)
+}
+
 fn decode(bytes: &[u8], inspected: Inspected) -> Result<(DynamicImage, Orientation), PreviewError> {
     let Inspected { format, dimensions, .. } = inspected;
     let failed = |source| PreviewError::Decode { format, source };
@@ -103,8 +109,7 @@ fn decode(bytes: &[u8], inspected: Inspected) -> Result<(DynamicImage, Orientati
     let mut limits = ::image::Limits::no_limits();
     limits.max_image_width = Some(dimensions.width);
     limits.max_image_height = Some(dimensions.height);
-    limits.max_alloc =
-        Some(dimensions.pixels().saturating_mul(DECODER_BYTES_PER_PIXEL).saturating_add(DECODER_SLACK_BYTES));
+    limits.max_alloc = Some(preview_memory(dimensions.pixels()));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();

@@ -128,6 +128,12 @@ impl Content for FileContent {
     }
 }
 
+/// Bytes that the chunks of so many readers have at most.
+pub(super) const fn delivery_memory(readers: u64) -> u64 {
+    let least = readers.saturating_mul(MIN_CHUNK);
+    if least > READ_BUDGET { least } else { READ_BUDGET }
+}
+
 /// How many readers share the budget.
 #[derive(Debug, Default)]
 pub(super) struct Readers(AtomicU64);
