@@ -13,12 +13,13 @@ use crate::{
     config::Config,
     generate::Generator,
     health::Health,
+    images::{Delivery, Purger, PurgerHandle},
     mcp::ImageServer,
     metrics::Exporter,
     predictor::{self, Predictor},
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
-    storage::{self, ImageStore},
+    storage::{self, ImageStore, Watched},
 };
 
 /// A server, built and bound, not yet serving.
@@ -30,6 +31,7 @@ pub struct App {
     health: Health,
     cleaner: CleanerHandle,
     background: [JoinHandle<()>; 2],
+    purger: Option<PurgerHandle>,
     banner: String,
 }
 
@@ -37,7 +39,7 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The storage cannot be opened.
-    #[error("the storage cannot be opened ({backend}): {source}")]
+    #[error("the storage cannot be opened ({backend}): {}", causes(.source))]
     Storage {
         /// The backend.
         backend: &'static str,
@@ -47,6 +49,9 @@ pub enum Error {
     /// The predictor's client cannot be built.
     #[error("the predictor cannot be set up: {0}")]
     Predictor(#[source] layers::BoxError),
+    /// The client of the purge webhook cannot be built.
+    #[error("IMAGE_PURGE_WEBHOOK cannot be set up: {0}")]
+    Purge(#[source] layers::BoxError),
     /// A configured host or origin is not one.
     #[error(transparent)]
     Stack(#[from] stack::Error),
@@ -66,6 +71,7 @@ impl App {
         let store = open_store(&config.storage)?;
         let backend = config.storage.backend.kind();
         store.start().await.map_err(|source| Error::Storage { backend, source })?;
+        let (delivery, store, purger) = delivery(&config, store)?;
         let predictor = predictor(&config.predictor)?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
@@ -73,7 +79,7 @@ impl App {
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());
         let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
-        let rooms = Rooms { mcp, generator, store: store.clone(), health: health.clone(), metrics };
+        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics };
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 
@@ -88,7 +94,7 @@ impl App {
         .text();
         memory::tell(&config);
         warn_of_openness(&server, &config.stack);
-        Ok(Self { server, stack, metrics_stack, health, cleaner, background, banner })
+        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, banner })
     }
 
     /// What a person who starts the server reads.
@@ -110,6 +116,7 @@ impl App {
         let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
         self.background.iter().for_each(JoinHandle::abort);
         self.cleaner.stop().await;
+        drop(self.purger);
         drained
     }
 }
@@ -120,6 +127,23 @@ impl App {
 /// A folder that cannot be made or read.
 pub fn open_store(config: &storage::Config) -> Result<Arc<dyn ImageStore>, Error> {
     storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
+}
+
+/// An error and what is behind it, on one line: here the reader is the operator.
+fn causes(error: &dyn std::error::Error) -> String {
+    let behind = std::iter::successors(error.source(), |error| error.source());
+    behind.fold(error.to_string(), |text, error| format!("{text}: {error}"))
+}
+
+type Delivered = (Delivery, Arc<dyn ImageStore>, Option<PurgerHandle>);
+
+/// Delivery of what is in `store`, and the store for all others: what they remove, delivery hears of.
+fn delivery(config: &Config, store: Arc<dyn ImageStore>) -> Result<Delivered, Error> {
+    let purger = config.images.purge.clone().map(Purger::start).transpose();
+    let (purger, handle) = purger.map_err(|error| Error::Purge(error.into()))?.unzip();
+    let delivery = Delivery::new(store.clone(), &config.images, purger);
+    let store = Arc::new(Watched::new(store, Arc::new(delivery.clone())));
+    Ok((delivery, store, handle))
 }
 
 fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
@@ -146,6 +170,13 @@ fn name_the_port(config: &mut Config, port: u16) {
     {
         config.public_base_url = format!("{base}:{port}");
         config.storage.public_base_url.clone_from(&config.public_base_url);
+        if !config.images.cdn {
+            config.images.urls = config.images.urls.with_base(&config.public_base_url);
+            config.generate.urls = config.images.urls.clone();
+            if let Some(purge) = &mut config.images.purge {
+                purge.base_url.clone_from(&config.public_base_url);
+            }
+        }
     }
 }
 

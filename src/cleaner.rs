@@ -87,7 +87,7 @@ impl Cleaner {
         histogram!("mcp_image_cleaner_duration_seconds").record(seconds);
         let outcome = match &result {
             Ok(expired) => {
-                report(*expired, seconds);
+                report(expired, seconds);
                 "ok"
             }
             Err(error) => {
@@ -119,8 +119,8 @@ impl CleanerHandle {
     }
 }
 
-fn report(expired: Expired, seconds: f64) {
-    let Expired { removed, removed_bytes, swept, failed } = expired;
+fn report(expired: &Expired, seconds: f64) {
+    let Expired { removed, removed_bytes, swept, failed, .. } = *expired;
     counter!("mcp_image_cleaner_removed_images_total").increment(removed);
     counter!("mcp_image_cleaner_removed_bytes_total").increment(removed_bytes);
     counter!("mcp_image_cleaner_swept_total").increment(swept);

@@ -4,7 +4,7 @@
 //! client address -> request id -> trace -> metrics -> rescue -> panic catch -> dispatch by path
 //!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
 //!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
-//!   /images/...                   authority -> rate -> deadline -> body limit -> images
+//!   /images/...                   CORS -> authority -> rate -> deadline -> body limit -> images
 //!   /                             authority -> rate -> deadline -> body limit -> gallery
 //!   /health..., /metrics          deadline -> health, metrics
 //! ```
@@ -13,7 +13,6 @@ mod dispatch;
 
 use std::{
     convert::Infallible,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -37,11 +36,10 @@ use crate::{
     gallery::Gallery,
     generate::Generator,
     health::Health,
-    images::Images,
+    images::{Cors, CorsLayer, Delivery, Images},
     mcp::{self, ImageServer},
     metrics::Exporter,
     rescue,
-    storage::ImageStore,
 };
 
 /// A request body in which no byte comes for this long has stalled.
@@ -109,8 +107,8 @@ pub struct Rooms {
     pub mcp: ImageServer,
     /// The pipeline behind REST.
     pub generator: Generator,
-    /// Where images live.
-    pub store: Arc<dyn ImageStore>,
+    /// What images are delivered by.
+    pub delivery: Delivery,
     /// How the server stands.
     pub health: Health,
     /// What it counts.
@@ -146,12 +144,15 @@ impl Stack {
                 config,
             )),
             images: Some(image_chain(
-                Images::new(rooms.store.clone(), access(config.listing)),
+                Images::new(rooms.delivery.clone(), access(config.listing)),
                 &authorities,
+                rooms.delivery.cors(),
                 images.clone(),
                 config,
             )),
-            gallery: config.gallery.then(|| image_chain(Gallery::new(), &authorities, images, config)),
+            gallery: config
+                .gallery
+                .then(|| image_chain(Gallery::new(), &authorities, &Cors::Nobody, images, config)),
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
         };
@@ -238,6 +239,7 @@ where
 fn image_chain<S>(
     inner: S,
     authorities: &AllowedAuthorities,
+    cors: &Cors,
     rate: Option<RateLimitLayer>,
     config: &Config,
 ) -> Route
@@ -247,6 +249,8 @@ where
     S::Future: Send,
 {
     let service = ServiceBuilder::new()
+        // Pages that may read images: their origin is approved here, before the check of origins.
+        .layer(CorsLayer::new(cors.clone()))
         // A rebound page must not read images either.
         .layer(AuthorityLayer::new(authorities.clone()))
         // Guessing and scraping are slow; reading does not eat into what generations may ask.

@@ -2,18 +2,16 @@
 
 use std::{num::NonZero, thread};
 
-use crate::{
-    config::Config,
-    image, predictor,
-    storage::Backend,
-};
+use crate::{config::Config, image, predictor, storage::Backend};
 
 /// Code, threads, runtime, metrics, and a few hundred connections.
 const PROCESS: u64 = 32 << 20;
 
 /// Bytes that each part may hold at most.
-pub(super) fn budget(config: &Config) -> [(&'static str, u64); 5] {
+pub(super) fn budget(config: &Config) -> [(&'static str, u64); 6] {
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
+    // Previews are made one a core, variants of images beside them.
+    let decoders = cores + config.images.variant_concurrency as u64;
     let limits = config.generate.limits;
     let stored = match &config.storage.backend {
         Backend::Memory { max_bytes } => *max_bytes,
@@ -22,7 +20,8 @@ pub(super) fn budget(config: &Config) -> [(&'static str, u64); 5] {
     [
         ("process", PROCESS),
         ("generations", predictor::Memory::budget(limits.max_bytes)),
-        ("previews", cores.saturating_mul(image::preview_memory(limits.max_pixels))),
+        ("decoding", decoders.saturating_mul(image::decoding_memory(limits.max_pixels))),
+        ("cache", config.images.cache_bytes),
         ("delivery", config.storage.backend.delivery_memory(config.serve.max_connections as u64)),
         ("store", stored),
     ]
@@ -41,7 +40,7 @@ mod tests {
     use super::*;
     use crate::config::Source;
 
-    fn parts(variables: &[(&'static str, &'static str)]) -> [(&'static str, u64); 5] {
+    fn parts(variables: &[(&'static str, &'static str)]) -> [(&'static str, u64); 6] {
         budget(&Config::load(Source::environment(variables.iter().copied())).expect("valid").config)
     }
 

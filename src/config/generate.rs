@@ -56,6 +56,8 @@ pub(super) fn read(
         queue_timeout: reader.seconds(&GENERATION_QUEUE_TIMEOUT).unwrap_or_default(),
         image_ttl: reader.seconds(&IMAGE_TTL).unwrap_or_default(),
         limits,
+        // Known when delivery is read.
+        urls: image::ImageUrls::new(""),
     }
 }
 

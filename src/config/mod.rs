@@ -6,6 +6,7 @@
 mod docs;
 mod dotenv;
 mod generate;
+mod images;
 mod names;
 mod predictor;
 mod problems;
@@ -51,6 +52,8 @@ pub struct Config {
     pub predictor: crate::predictor::Config,
     /// The pipeline.
     pub generate: crate::generate::Config,
+    /// How images are delivered.
+    pub images: crate::images::Config,
     /// The cleaner.
     pub cleaner: crate::cleaner::Config,
 }
@@ -76,12 +79,13 @@ pub struct Room {
 }
 
 /// Every room that has variables.
-pub const ROOMS: [Room; 6] = [
+pub const ROOMS: [Room; 7] = [
     Room { title: "Process", variables: process::TABLE },
     Room { title: "Listeners and connections", variables: serve::TABLE },
     Room { title: "Who may ask", variables: stack::TABLE },
     Room { title: "Predictor", variables: predictor::TABLE },
     Room { title: "Generation and images", variables: generate::TABLE },
+    Room { title: "Delivery of images", variables: images::TABLE },
     Room { title: "Storage", variables: storage::TABLE },
 ];
 
@@ -105,11 +109,28 @@ impl Config {
         let public_base_url = process::public_base_url(reader, serve.port);
         let limits = generate::limits(reader);
         let (predictor, prediction_timeout) = predictor::read(reader, limits.max_bytes);
-        let generate = generate::read(reader, limits, &predictor);
-        let stack = stack::read(reader, &public_base_url, generate.queue_timeout, prediction_timeout);
+        let mut generate = generate::read(reader, limits, &predictor);
+        let mut stack = stack::read(reader, &public_base_url, generate.queue_timeout, prediction_timeout);
+        let (images, cdn) = images::read(reader, &public_base_url, limits);
+        generate.urls = images.urls.clone();
+        if let Some(cdn) = cdn {
+            stack::allow(&mut stack, &cdn);
+        }
         let (storage, s3) = storage::read(reader, &public_base_url, limits.max_bytes);
         let cleaner = generate::cleaner(reader, generate.image_ttl);
-        Self { workers, public_base_url, telemetry, serve, stack, storage, s3, predictor, generate, cleaner }
+        Self {
+            workers,
+            public_base_url,
+            telemetry,
+            serve,
+            stack,
+            storage,
+            s3,
+            predictor,
+            generate,
+            images,
+            cleaner,
+        }
     }
 }
 

@@ -88,8 +88,8 @@ pub(super) fn read(
     config
 }
 
-/// Who comes by the public URL may ask.
-fn allow(config: &mut Config, public_base_url: &str) {
+/// Who comes by a public URL may ask.
+pub(super) fn allow(config: &mut Config, public_base_url: &str) {
     let Ok(url) = Url::parse(public_base_url) else { return };
     let origin = url.origin().ascii_serialization();
     if let Some(host) = url.host_str().map(str::to_owned)

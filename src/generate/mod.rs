@@ -26,6 +26,8 @@ pub struct Config {
     pub image_ttl: Duration,
     /// What a stored image may be at most.
     pub limits: image::Limits,
+    /// Where clients get images.
+    pub urls: image::ImageUrls,
 }
 
 /// A generated and stored image.

@@ -13,7 +13,7 @@ use super::{
     admission::{Admission, Client, Full},
 };
 use crate::{
-    image::{Generation, ImageId, Inspected, Limits, Metadata, inspect},
+    image::{Generation, ImageId, ImageUrls, Inspected, Limits, Metadata, inspect},
     predictor::{Prediction, Predictor, Progress, ProgressSender, Request},
     storage::{ImageStore, NewImage},
 };
@@ -74,6 +74,12 @@ impl Generator {
         self.config.limits
     }
 
+    /// Where clients get images.
+    #[must_use]
+    pub fn urls(&self) -> &ImageUrls {
+        &self.config.urls
+    }
+
     /// Makes one image and stores it.
     ///
     /// # Errors
@@ -112,7 +118,8 @@ impl Generator {
         let image = examine(prediction.image.clone(), self.config.limits).await?;
         let metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
         self.store.save(NewImage { bytes: image.bytes.clone(), metadata: metadata.clone() }).await?;
-        Ok(Generated { url: self.store.url(&metadata), metadata, bytes: image.bytes, held: prediction.held })
+        let url = self.config.urls.url(&metadata, Utc::now());
+        Ok(Generated { url, metadata, bytes: image.bytes, held: prediction.held })
     }
 
     async fn admit(&self, client: Client, progress: &ProgressSender) -> Result<impl Drop + use<>, Error> {
@@ -163,6 +170,7 @@ impl Generator {
             created_at,
             // Counted from now, not from the id: a slow model does not eat into the image's life.
             expires_at: Utc::now() + self.config.image_ttl,
+            thumbhash: None,
             generation: Generation {
                 prompt: request.prompt,
                 negative_prompt: request.negative_prompt,

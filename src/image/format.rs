@@ -44,6 +44,16 @@ impl Format {
         }
     }
 
+    /// The name in lower case: `png`, `jpeg`, `webp`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpeg",
+            Self::WebP => "webp",
+        }
+    }
+
     /// The file extension, without a dot.
     #[must_use]
     pub const fn extension(self) -> &'static str {

@@ -38,6 +38,14 @@ impl ImageId {
         )))
     }
 
+    /// The least id with the given creation time (before 1970: 1970): older ids are less, ids of
+    /// that millisecond and later ones are not.
+    #[must_use]
+    pub fn least_at(time: DateTime<Utc>) -> Self {
+        let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+    }
+
     /// Milliseconds since the Unix epoch at which the id was created.
     #[must_use]
     pub fn created_millis(self) -> u64 {
@@ -128,6 +136,17 @@ mod tests {
         let newer = ImageId::at(SystemTime::UNIX_EPOCH + Duration::from_millis(1_001));
         assert!(older < newer);
         assert!(older.to_string() < newer.to_string());
+    }
+
+    #[test]
+    fn least_id_of_a_time_bounds_its_ids() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_123_456);
+        let least = ImageId::least_at(time.into());
+        assert_eq!(least.created_millis(), 1_764_000_123_456);
+        assert_eq!(least.to_string().parse(), Ok(least));
+        assert!(ImageId::at(time) > least);
+        assert!(ImageId::at(time - Duration::from_millis(1)) < least);
+        assert_eq!(ImageId::least_at(DateTime::<Utc>::MIN_UTC).created_millis(), 0);
     }
 
     #[test]

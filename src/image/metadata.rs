@@ -46,6 +46,9 @@ pub struct Metadata {
     pub created_at: DateTime<Utc>,
     /// From this moment on the id answers 404.
     pub expires_at: DateTime<Utc>,
+    /// A placeholder to draw while the image loads: a thumbhash in base64, where one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbhash: Option<String>,
     /// How it came to be.
     #[serde(flatten)]
     pub generation: Generation,

@@ -1,134 +1,220 @@
-use std::{
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::ops::Range;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use layers::Body;
 
 use super::{
+    Delivery,
+    asked::{Asked, Wanted},
     conditional::{Validators, Verdict, evaluate, range_applies},
-    entity_tag::EntityTag,
+    disposition,
     error::Error,
+    original::Original,
+    originals::Source,
     range::RangeSpec,
-    redirect,
+    redirect, variants,
 };
-use crate::{
-    image::{Format, ImageId, Metadata},
-    storage::{self, ImageStore},
-};
+use crate::image::{Format, ImageId};
 
 /// The image that a path names, and the format that its extension asks for.
 pub(super) type Target = (ImageId, Option<Format>);
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 /// Header fields by which a request makes itself conditional on the image's state.
-const CONDITIONS: [HeaderName; 3] = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_MODIFIED_SINCE];
 
-pub(super) async fn get(
-    store: &dyn ImageStore,
-    request: &Parts,
-    target: Target,
-) -> Result<Response<Body>, Error> {
-    if let Some(redirect) = store.redirect(target.0).await? {
-        let representation = Representation::new(&redirect.metadata, target)?;
-        return match representation.precondition(request)? {
-            Some(response) => Ok(response),
-            None => redirect::respond(&redirect),
-        };
-    }
-    let opened = store.open(target.0).await?;
-    let representation = Representation::new(&opened.metadata, target)?;
-    if let Some(response) = representation.precondition(request)? {
-        return Ok(response);
-    }
-    let (mut response, range) = match representation.range(request)? {
-        Some(range) => (representation.part(&range)?, range),
-        None => (representation.whole(), 0..representation.length),
-    };
-    let id = target.0;
-    let chunks = opened.content.stream(range).await?;
-    *response.body_mut() = Body::stream(chunks.inspect_err(move |error| {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::error!(image_id = %id, %error, cause, "an image broke off while it was sent");
-    }));
-    Ok(response)
+/// What the request was let in by, as far as caches must know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Grant {
+    /// A credential or a signature was needed: not for caches that others share.
+    pub(super) private: bool,
+    /// When the signature's time is over.
+    pub(super) until: Option<DateTime<Utc>>,
 }
 
-/// `Range` is defined for GET alone (RFC 9110, section 14.2).
-pub(super) async fn head(
-    store: &dyn ImageStore,
+/// Answers GET and HEAD.
+pub(super) async fn read(
+    delivery: &Delivery,
     request: &Parts,
     target: Target,
+    asked: &Asked,
+    grant: Grant,
 ) -> Result<Response<Body>, Error> {
-    let metadata = store.metadata(target.0).await?;
-    let representation = Representation::new(&metadata, target)?;
-    Ok(representation.precondition(request)?.unwrap_or_else(|| representation.whole()))
+    let now = Utc::now();
+    let view = View { delivery, request, target, asked, grant, now };
+    match asked.variant {
+        Some(wanted) => view.variant(wanted).await,
+        None => view.original().await,
+    }
 }
 
 pub(super) async fn delete(
-    store: &dyn ImageStore,
+    delivery: &Delivery,
     request: &Parts,
     target: Target,
 ) -> Result<Response<Body>, Error> {
     let (id, format) = target;
     if format.is_some() || CONDITIONS.iter().any(|name| request.headers.contains_key(name)) {
-        let metadata = store.metadata(id).await?;
-        Representation::new(&metadata, target)?.precondition(request)?;
+        let original = delivery.originals().find(id, Utc::now()).await?;
+        if format.is_some_and(|format| format != original.metadata.format) {
+            return Err(Error::NotFound);
+        }
+        let current = original.validators(&original.entity_tag);
+        if evaluate(&request.method, &request.headers, current) != Verdict::Proceed {
+            return Err(Error::PreconditionFailed);
+        }
     }
-    if !store.delete(id).await? {
+    if !delivery.delete(id).await? {
         return Err(Error::NotFound);
     }
     tracing::info!(image_id = %id, "image deleted on request");
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// An image as it stands to be delivered now.
-struct Representation {
+/// One request for an image, at one moment.
+struct View<'a> {
+    delivery: &'a Delivery,
+    request: &'a Parts,
+    target: Target,
+    asked: &'a Asked,
+    grant: Grant,
+    now: DateTime<Utc>,
+}
+
+impl View<'_> {
+    async fn original(&self) -> Result<Response<Body>, Error> {
+        let originals = self.delivery.originals();
+        let reads_head = self.request.method == Method::HEAD;
+        if reads_head || CONDITIONS.iter().any(|name| self.request.headers.contains_key(name)) {
+            let original = originals.find(self.target.0, self.now).await?;
+            let representation = self.stored(&original)?;
+            if let Some(response) = representation.precondition(self.request)? {
+                return Ok(response);
+            }
+            if reads_head {
+                return Ok(representation.whole());
+            }
+        }
+        let (original, source) = originals.deliver(self.target.0, self.now).await?;
+        let representation = self.stored(&original)?;
+        if let Source::Redirect(redirect) = &source {
+            return redirect::respond(redirect);
+        }
+        let (mut response, range) = representation.answer(self.request)?;
+        *response.body_mut() = match source {
+            Source::Redirect(_) => Body::empty(),
+            Source::Bytes(bytes) => Body::full(slice(&bytes, &range)),
+            Source::Content(content) => {
+                let id = self.target.0;
+                Body::stream(content.stream(range).await?.inspect_err(move |error| {
+                    let cause = std::error::Error::source(error).map(ToString::to_string);
+                    tracing::error!(image_id = %id, %error, cause, "an image broke off while it was sent");
+                }))
+            }
+        };
+        Ok(response)
+    }
+
+    async fn variant(&self, wanted: Wanted) -> Result<Response<Body>, Error> {
+        let original = self.delivery.originals().find(self.target.0, self.now).await?;
+        self.check(&original)?;
+        let spec = wanted.resolve(original.metadata.format, &self.request.headers, self.delivery.sizes());
+        let entity_tag = variants::entity_tag(&original, &spec).ok_or(Error::NotFound)?;
+        let mut representation = Representation {
+            original: &original,
+            entity_tag,
+            format: spec.format,
+            length: 0,
+            negotiated: wanted.is_negotiated(),
+            shared: self.shared(&original),
+            disposition: self.disposition(&original, spec.format),
+        };
+        // The tag is known without the work.
+        if let Some(response) = representation.precondition(self.request)? {
+            return Ok(response);
+        }
+        let bytes = self.delivery.variants().get(&original, spec, self.now).await?;
+        representation.length = bytes.len() as u64;
+        let (mut response, range) = representation.answer(self.request)?;
+        *response.body_mut() = Body::full(slice(&bytes, &range));
+        Ok(response)
+    }
+
+    /// The image as it is stored.
+    fn stored<'o>(&self, original: &'o Original) -> Result<Representation<'o>, Error> {
+        self.check(original)?;
+        Ok(Representation {
+            original,
+            entity_tag: original.entity_tag.clone(),
+            format: original.metadata.format,
+            length: original.metadata.size_bytes,
+            negotiated: false,
+            shared: self.shared(original),
+            disposition: self.disposition(original, original.metadata.format),
+        })
+    }
+
+    /// Whether the path names this image, and its time is not over.
+    fn check(&self, original: &Original) -> Result<(), Error> {
+        let metadata = &original.metadata;
+        let other_format = self.target.1.is_some_and(|format| format != metadata.format);
+        if other_format || metadata.is_expired(self.now) { Err(Error::NotFound) } else { Ok(()) }
+    }
+
+    fn shared(&self, original: &Original) -> Sharing {
+        let ends = original.metadata.expires_at;
+        let ends = self.grant.until.map_or(ends, |until| until.min(ends));
+        Sharing {
+            private: self.grant.private,
+            max_age: (ends - self.now).num_seconds().max(0),
+            cdn: self.delivery.has_cdn(),
+        }
+    }
+
+    fn disposition(&self, original: &Original, format: Format) -> HeaderValue {
+        let metadata = &original.metadata;
+        let id = || metadata.image_id.to_string();
+        let named = if self.asked.download {
+            disposition::attachment(&metadata.generation.prompt, &id(), format.extension())
+        } else if format == metadata.format {
+            None
+        } else {
+            HeaderValue::try_from(format!("inline; filename=\"{}.{}\"", id(), format.extension())).ok()
+        };
+        named.unwrap_or_else(|| original.disposition.clone())
+    }
+}
+
+/// Who may keep an answer, and for how long.
+#[derive(Clone, Copy)]
+struct Sharing {
+    private: bool,
+    max_age: i64,
+    cdn: bool,
+}
+
+/// An image, or a variant of it, as it stands to be delivered now.
+struct Representation<'a> {
+    original: &'a Original,
+    entity_tag: HeaderValue,
     format: Format,
     length: u64,
-    /// The entity tag, without its quotes.
-    opaque_tag: Vec<u8>,
-    last_modified: SystemTime,
-    /// Header fields that a 200, a 206 and a 304 have in common.
-    common: HeaderMap,
+    /// Whether it was chosen by `Accept`.
+    negotiated: bool,
+    shared: Sharing,
     disposition: HeaderValue,
 }
 
-impl Representation {
-    fn new(metadata: &Metadata, (_, format): Target) -> Result<Self, Error> {
-        let now = Utc::now();
-        if metadata.is_expired(now) || format.is_some_and(|format| format != metadata.format) {
-            return Err(Error::NotFound);
-        }
-        let corrupt = || storage::Error::Corrupt {
-            id: metadata.image_id,
-            reason: "its metadata has characters that no header field can have".to_owned(),
-        };
-        let field = |text: String| HeaderValue::try_from(text).map_err(|_| corrupt());
-        let entity_tag = metadata.entity_tag();
-        let opaque_tag = EntityTag::parse(entity_tag.as_bytes()).ok_or_else(corrupt)?.opaque.to_vec();
-        let last_modified = whole_second(metadata.created_at, now);
-        let max_age = (metadata.expires_at - now).num_seconds().max(0);
-        let common = HeaderMap::from_iter([
-            (header::ETAG, field(entity_tag)?),
-            (header::LAST_MODIFIED, field(httpdate::fmt_http_date(last_modified))?),
-            (header::CACHE_CONTROL, field(format!("public, max-age={max_age}, immutable"))?),
-            (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox")),
-            (CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin")),
-        ]);
-        let disposition = field(format!("inline; filename=\"{}\"", metadata.file_name()))?;
-        let (format, length) = (metadata.format, metadata.size_bytes);
-        Ok(Self { format, length, opaque_tag, last_modified, common, disposition })
-    }
-
+impl Representation<'_> {
     fn validators(&self) -> Validators<'_> {
-        let entity_tag = EntityTag { weak: false, opaque: &self.opaque_tag };
-        Validators { entity_tag, last_modified: self.last_modified }
+        self.original.validators(&self.entity_tag)
     }
 
     /// The 304, if the request's conditions come to that.
@@ -138,14 +224,26 @@ impl Representation {
             Verdict::Failed => Err(Error::PreconditionFailed),
             Verdict::NotModified => {
                 let mut response = empty(StatusCode::NOT_MODIFIED);
-                *response.headers_mut() = self.common.clone();
+                *response.headers_mut() = self.common();
                 Ok(Some(response))
             }
         }
     }
 
-    /// The one range that the request asks for; `None` for the whole.
+    /// The head of a 200 or a 206, and the bytes that go with it.
+    fn answer(&self, request: &Parts) -> Result<(Response<Body>, Range<u64>), Error> {
+        match self.range(request)? {
+            Some(range) => Ok((self.part(&range)?, range)),
+            None => Ok((self.whole(), 0..self.length)),
+        }
+    }
+
+    /// The one range that the request asks for; `None` for the whole. `Range` is defined for GET alone
+    /// (RFC 9110, section 14.2).
     fn range(&self, request: &Parts) -> Result<Option<Range<u64>>, Error> {
+        if request.method != Method::GET {
+            return Ok(None);
+        }
         let mut fields = request.headers.get_all(header::RANGE).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else { return Ok(None) };
         let Some(spec) = RangeSpec::parse(field.as_bytes()) else { return Ok(None) };
@@ -172,8 +270,37 @@ impl Representation {
         Ok(response)
     }
 
+    /// Header fields that a 200, a 206 and a 304 have in common.
+    fn common(&self) -> HeaderMap {
+        let Sharing { private, max_age, cdn } = self.shared;
+        let mut headers = HeaderMap::with_capacity(16);
+        headers.insert(header::ETAG, self.entity_tag.clone());
+        headers.insert(header::LAST_MODIFIED, self.original.last_modified_field.clone());
+        let audience = if private { "private" } else { "public" };
+        // Digits and words: always a value.
+        if let Ok(control) = HeaderValue::try_from(format!("{audience}, max-age={max_age}, immutable")) {
+            headers.insert(header::CACHE_CONTROL, control);
+        }
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers
+            .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+        headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+        if self.negotiated {
+            headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        }
+        if cdn && !private {
+            headers.insert(SURROGATE_KEY, self.original.tag.clone());
+            headers.insert(CACHE_TAG, self.original.tag.clone());
+            if let Ok(control) = HeaderValue::try_from(format!("public, max-age={max_age}")) {
+                headers.insert(CDN_CACHE_CONTROL, control);
+            }
+        }
+        headers
+    }
+
     fn content_headers(&self, length: u64) -> HeaderMap {
-        let mut headers = self.common.clone();
+        let mut headers = self.common();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.format.media_type()));
         headers.insert(header::CONTENT_LENGTH, length.into());
         headers.insert(header::CONTENT_DISPOSITION, self.disposition.clone());
@@ -181,11 +308,10 @@ impl Representation {
     }
 }
 
-/// `created`, to the second and as a date can be written; not in the future (RFC 9110, section
-/// 8.8.2.1), where another replica's clock may be.
-fn whole_second(created: DateTime<Utc>, now: DateTime<Utc>) -> SystemTime {
-    let seconds = u64::try_from(created.min(now).timestamp()).unwrap_or(0);
-    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+/// The range's part of `bytes`, which it lies within.
+fn slice(bytes: &Bytes, range: &Range<u64>) -> Bytes {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(at(range.start)..at(range.end))
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

@@ -1,10 +1,14 @@
+use std::sync::Arc;
+
 use http::{HeaderValue, StatusCode, header};
 
-use super::query::InvalidQuery;
-use crate::{problem::Problem, storage};
+use super::{query::InvalidQuery, variants};
+use crate::{image::VariantError, problem::Problem, storage};
 
 /// When a client should ask again while the store is unavailable.
 const RETRY_AFTER_SECONDS: u16 = 5;
+/// When a client should ask again while too many variants are waiting.
+const BUSY_SECONDS: u16 = 1;
 
 /// Why a request is not answered with what it asks for.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +26,39 @@ pub(super) enum Error {
     #[error(transparent)]
     InvalidQuery(#[from] InvalidQuery),
     #[error(transparent)]
-    Storage(storage::Error),
+    Storage(Arc<storage::Error>),
+    #[error(transparent)]
+    Variant(Arc<VariantError>),
+    #[error("too many variants are waiting to be made")]
+    Busy,
+    #[error("the work on a variant broke off")]
+    Lost,
     #[error("the answer cannot be put in JSON")]
     Json(#[from] serde_json::Error),
 }
 
+impl From<Arc<storage::Error>> for Error {
+    fn from(error: Arc<storage::Error>) -> Self {
+        match *error {
+            storage::Error::NotFound => Self::NotFound,
+            _ => Self::Storage(error),
+        }
+    }
+}
+
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
+        Arc::new(error).into()
+    }
+}
+
+impl From<variants::Error> for Error {
+    fn from(error: variants::Error) -> Self {
         match error {
-            storage::Error::NotFound => Self::NotFound,
-            error => Self::Storage(error),
+            variants::Error::Storage(error) => error.into(),
+            variants::Error::Variant(error) => Self::Variant(error),
+            variants::Error::Busy => Self::Busy,
+            variants::Error::Lost => Self::Lost,
         }
     }
 }
@@ -68,6 +95,21 @@ impl Error {
                     .field_errors(&invalid.0)
             }
             Self::Storage(error) => storage_problem(&error),
+            Self::Variant(error) => {
+                tracing::warn!(
+                    error = &*error as &(dyn std::error::Error + 'static),
+                    "no variant of an image"
+                );
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "variant-impossible", "Variant impossible")
+                    .detail(format_args!("no variant can be made of this image: {error}"))
+            }
+            Self::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "variants-busy", "Busy")
+                .detail("too many image variants are waiting to be made; try again")
+                .header(header::RETRY_AFTER, BUSY_SECONDS),
+            Self::Lost => {
+                tracing::error!("the work on a variant broke off");
+                internal()
+            }
             Self::Json(error) => {
                 tracing::error!(%error, "an answer cannot be put in JSON");
                 internal()

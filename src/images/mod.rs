@@ -1,18 +1,39 @@
 //! HTTP delivery of stored images: reading, listing and deleting them under `/images`.
 //!
 //! An image's URL is a capability: whoever has it may read the image, so reading asks for nothing
-//! else, and an id that is malformed, absent or expired gets one and the same 404. Listing and
-//! deleting are for those whom the policy given to [`Images::new`] lets in.
+//! else, and an id that is malformed, absent or expired gets one and the same 404. Where URLs are
+//! signed, so does an id without a valid signature. Listing and deleting are for those whom the
+//! policy given to [`Images::new`] lets in.
+//!
+//! # Memory
+//!
+//! What this room holds, whatever clients do:
+//! - bytes of images and variants, kept or being sent: at most `cache_bytes`, and 16 MiB at least;
+//! - metadata: at most a sixteenth of `cache_bytes`;
+//! - work on variants: `variant_concurrency` times the largest image, decoded (16 bytes a pixel).
+//!
+//! What is streamed from the store comes in chunks that the store accounts for.
 
+mod asked;
+mod cache;
 mod conditional;
+mod cors;
 mod deliver;
+mod delivery;
+mod disposition;
 mod entity_tag;
 mod error;
+mod flights;
 mod list;
+mod negotiate;
+mod original;
+mod originals;
+mod purge;
 mod query;
 mod range;
 mod redirect;
 mod route;
+mod variants;
 
 use std::{
     convert::Infallible,
@@ -23,39 +44,66 @@ use std::{
     task::{Context, Poll},
 };
 
+use chrono::Utc;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use layers::Body;
 
-use self::error::Error;
 pub use self::{
+    asked::{Asked, Sizes, Wanted},
     conditional::{Validators, Verdict, evaluate, range_applies},
+    cors::{Cors, CorsLayer, CorsService},
+    delivery::Delivery,
     entity_tag::{Comparison, EntityTag, field_matches},
-    query::{FieldError, InvalidQuery, parse as parse_query},
+    purge::{Config as PurgeConfig, Purger, PurgerHandle},
+    query::{FieldError, InvalidQuery, ListingQuery, parse as parse_query},
     range::{RangeSpec, Unsatisfiable},
     route::Route,
 };
-use crate::storage::ImageStore;
+use self::{deliver::Grant, error::Error};
+use crate::image::{ImageUrls, Limits};
+
+/// How images are delivered.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Bytes of images and variants that may be in memory; 0 keeps none.
+    pub cache_bytes: u64,
+    /// The widths and heights that variants may have.
+    pub variant_sizes: Sizes,
+    /// Variants that are made at a time.
+    pub variant_concurrency: usize,
+    /// Originals beyond this are not decoded.
+    pub limits: Limits,
+    /// Where clients get images.
+    pub urls: ImageUrls,
+    /// Whether a CDN is in front, which wants to know about tags and lifetimes.
+    pub cdn: bool,
+    /// Which origins' scripts may read images.
+    pub cors: Cors,
+    /// Whom to tell of images that are gone.
+    pub purge: Option<PurgeConfig>,
+}
+
+/// In a request's extensions: it was let in by a credential, so its answer is private.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentialed;
 
 /// The service under `/images`. It answers every request itself; cloning it is cheap.
 #[derive(Clone)]
 pub struct Images {
-    store: Arc<dyn ImageStore>,
+    delivery: Delivery,
     may_manage: Arc<dyn Fn(&Parts) -> bool + Send + Sync>,
 }
 
 impl fmt::Debug for Images {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Images").field("store", &self.store.kind()).finish_non_exhaustive()
+        f.debug_struct("Images").field("delivery", &self.delivery).finish_non_exhaustive()
     }
 }
 
 impl Images {
-    /// Delivers what is in `store`; whoever `may_manage` lets in may list and delete.
-    pub fn new(
-        store: Arc<dyn ImageStore>,
-        may_manage: impl Fn(&Parts) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        Self { store, may_manage: Arc::new(may_manage) }
+    /// Answers with what `delivery` has; whoever `may_manage` lets in may list and delete.
+    pub fn new(delivery: Delivery, may_manage: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { delivery, may_manage: Arc::new(may_manage) }
     }
 
     async fn respond(&self, request: &Parts) -> Response<Body> {
@@ -73,7 +121,7 @@ impl Images {
         match request.method {
             Method::GET | Method::HEAD => {
                 self.check_access(request)?;
-                list::list(&*self.store, request.uri.query()).await
+                list::list(&self.delivery, request.uri.query()).await
             }
             Method::OPTIONS => Ok(options(ALLOW)),
             _ => Err(Error::MethodNotAllowed { allow: ALLOW }),
@@ -84,17 +132,35 @@ impl Images {
     /// that nothing tells the two apart.
     async fn image(&self, request: &Parts, target: Option<deliver::Target>) -> Result<Response<Body>, Error> {
         const ALLOW: &str = "GET, HEAD, DELETE, OPTIONS";
-        let target = target.ok_or(Error::NotFound);
         match request.method {
-            Method::GET => deliver::get(&*self.store, request, target?).await,
-            Method::HEAD => deliver::head(&*self.store, request, target?).await,
+            Method::GET | Method::HEAD => {
+                let asked = Asked::parse(request.uri.query(), self.delivery.sizes());
+                let (asked, grant) = self.admit(request, asked)?;
+                deliver::read(&self.delivery, request, target.ok_or(Error::NotFound)?, &asked, grant).await
+            }
             Method::DELETE => {
                 self.check_access(request)?;
-                deliver::delete(&*self.store, request, target?).await
+                deliver::delete(&self.delivery, request, target.ok_or(Error::NotFound)?).await
             }
             Method::OPTIONS => Ok(options(ALLOW)),
             _ => Err(Error::MethodNotAllowed { allow: ALLOW }),
         }
+    }
+
+    /// Whether the request may read what it names. Where URLs are signed, one without a valid
+    /// signature hears nothing else, not even that its query is wrong.
+    fn admit(&self, request: &Parts, asked: Result<Asked, InvalidQuery>) -> Result<(Asked, Grant), Error> {
+        let private = request.extensions.get::<Credentialed>().is_some();
+        if !self.delivery.urls().is_signed() {
+            return Ok((asked?, Grant { private, until: None }));
+        }
+        let asked = asked.map_err(|_| Error::NotFound)?;
+        let variant = asked.variant.map(|wanted| wanted.to_string()).unwrap_or_default();
+        let signature = asked.signature().ok_or(Error::NotFound)?;
+        let path = request.uri.path();
+        let verified = self.delivery.urls().verify(path, &variant, signature, Utc::now());
+        let until = verified.map_err(|_| Error::NotFound)?;
+        Ok((asked, Grant { private: true, until: Some(until) }))
     }
 
     fn check_access(&self, request: &Parts) -> Result<(), Error> {

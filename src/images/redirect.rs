@@ -48,6 +48,7 @@ mod tests {
             sha256: String::new(),
             created_at: Utc::now(),
             expires_at: Utc::now(),
+            thumbhash: None,
             generation: Generation {
                 prompt: String::new(),
                 negative_prompt: None,

@@ -268,13 +268,9 @@ impl ImageStore for Fallback {
     async fn expire(&self, now: SystemTime) -> Result<Expired, Error> {
         let Shared { s3, local, .. } = &*self.shared;
         let (here, there) = tokio::join!(local.expire(now), s3.expire(now));
-        let (here, there) = (here?, there?);
-        Ok(Expired {
-            removed: here.removed + there.removed,
-            removed_bytes: here.removed_bytes + there.removed_bytes,
-            swept: here.swept + there.swept,
-            failed: here.failed + there.failed,
-        })
+        let (mut both, there) = (here?, there?);
+        both.add(there);
+        Ok(both)
     }
 
     async fn check(&self) -> Result<(), Error> {

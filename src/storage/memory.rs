@@ -58,8 +58,7 @@ impl Images {
         while let Some((&id, image)) = self.by_id.first_key_value()
             && image.metadata.is_expired(now)
         {
-            expired.removed += 1;
-            expired.removed_bytes += image.bytes.len() as u64;
+            expired.note(id, image.bytes.len() as u64);
             self.remove(id);
         }
         expired
@@ -185,6 +184,7 @@ mod tests {
             sha256: String::new(),
             created_at: now.into(),
             expires_at: (now + life).into(),
+            thumbhash: None,
             generation: Generation {
                 prompt: "a lighthouse".to_owned(),
                 negative_prompt: None,

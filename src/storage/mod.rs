@@ -10,6 +10,7 @@ mod file;
 mod memory;
 mod observed;
 mod s3;
+mod watched;
 
 use std::{
     ops::Range,
@@ -20,8 +21,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::Stream;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt};
 
 pub use self::{
     error::Error,
@@ -30,6 +31,7 @@ pub use self::{
     memory::MemoryStore,
     observed::Observed,
     s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts, WebIdentity},
+    watched::{Removals, Watched},
 };
 use crate::image::{ImageId, Metadata};
 
@@ -143,7 +145,7 @@ pub struct Page {
 }
 
 /// What one cleaning cycle did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Expired {
     /// Images removed because their time was over.
     pub removed: u64,
@@ -153,6 +155,33 @@ pub struct Expired {
     pub swept: u64,
     /// Images that were due but could not be removed; the next cycle tries again.
     pub failed: u64,
+    /// Which images were removed; not all of them where that would be very many.
+    #[serde(skip)]
+    pub ids: Vec<ImageId>,
+}
+
+impl Expired {
+    /// Ids that are noted at most: those of a hundred thousand images take 1.6 MB.
+    const MAX_IDS: usize = 100_000;
+
+    /// Counts and notes an image that was removed.
+    pub fn note(&mut self, id: ImageId, bytes: u64) {
+        self.removed += 1;
+        self.removed_bytes += bytes;
+        if self.ids.len() < Self::MAX_IDS {
+            self.ids.push(id);
+        }
+    }
+
+    /// Adds what another part of the cycle did.
+    pub fn add(&mut self, more: Self) {
+        self.removed += more.removed;
+        self.removed_bytes += more.removed_bytes;
+        self.swept += more.swept;
+        self.failed += more.failed;
+        let room = Self::MAX_IDS.saturating_sub(self.ids.len());
+        self.ids.extend(more.ids.into_iter().take(room));
+    }
 }
 
 /// An open image: its metadata at hand, its bytes on demand.
@@ -176,6 +205,22 @@ pub trait Content: Send {
     /// chunks, read as they are asked for. A backend that comes up short ends the stream with an
     /// error, never early and silently.
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error>;
+
+    /// Reads the bytes of `range` into one buffer. Whoever calls this has room for them.
+    async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default();
+        let mut stream = self.stream(range).await?;
+        let first = stream.try_next().await?.unwrap_or_default();
+        if first.len() >= length {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&first);
+        while let Some(chunk) = stream.try_next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.freeze())
+    }
 }
 
 /// Where a client may fetch an image itself.

@@ -129,6 +129,20 @@ impl Content for ObservedContent {
             }
         }
     }
+
+    async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
+        let mut measured = Measured::new(self.backend, "read");
+        let started = Instant::now();
+        let result = self.inner.read(range).await;
+        measured.seconds = started.elapsed().as_secs_f64();
+        measured.outcome = result.as_ref().map_or_else(outcome, |_| "ok");
+        result.inspect(|bytes| count_read(self.backend, bytes))
+    }
+}
+
+/// Counts the bytes of a whole read as a stream would.
+fn count_read(backend: &'static str, bytes: &Bytes) {
+    counter!("mcp_image_storage_read_bytes_total", "backend" => backend).increment(bytes.len() as u64);
 }
 
 struct ObservedStream {

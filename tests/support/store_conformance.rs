@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a contract fails by panicking")]
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -93,6 +93,7 @@ pub(crate) fn image(length: usize, age: Duration, life: Duration) -> NewImage {
         sha256: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8".to_owned(),
         created_at: created.into(),
         expires_at: (created + life).into(),
+        thumbhash: None,
         generation: Generation {
             prompt: "a lighthouse at dusk".to_owned(),
             negative_prompt: None,
@@ -435,7 +436,9 @@ pub(crate) async fn expire_removes_exactly_what_is_due(store: Store) {
         saved(&store, image.clone()).await;
     }
     let expired = store.expire(SystemTime::now()).await.unwrap();
-    assert_eq!(expired, Expired { removed: 4, removed_bytes: 4000, swept: 0, failed: 0 });
+    let ids: BTreeSet<_> = expired.ids.iter().copied().collect();
+    assert_eq!(ids, due.iter().map(id_of).collect());
+    assert_eq!((expired.removed, expired.removed_bytes, expired.swept, expired.failed), (4, 4000, 0, 0));
     for image in &kept {
         assert_whole(&store, image).await;
     }

@@ -44,16 +44,17 @@ impl FakeStore {
     }
 
     /// Keeps an image with the given bytes and 100 seconds to live, made 200 seconds ago.
-    pub(super) fn put(&self, format: Format, bytes: &'static [u8]) -> Metadata {
+    pub(super) fn put(&self, format: Format, bytes: impl Into<Bytes>) -> Metadata {
         self.put_with(format, bytes, |_| {})
     }
 
     pub(super) fn put_with(
         &self,
         format: Format,
-        bytes: &'static [u8],
+        bytes: impl Into<Bytes>,
         change: impl FnOnce(&mut Metadata),
     ) -> Metadata {
+        let bytes = bytes.into();
         let created_at = Utc::now() - TimeDelta::seconds(200);
         let mut metadata = Metadata {
             image_id: ImageId::now(),
@@ -64,6 +65,7 @@ impl FakeStore {
             sha256: "0123456789abcdef".repeat(4),
             created_at,
             expires_at: created_at + TimeDelta::seconds(300),
+            thumbhash: None,
             generation: Generation {
                 prompt: "a fox".to_owned(),
                 negative_prompt: None,
@@ -76,9 +78,18 @@ impl FakeStore {
             },
         };
         change(&mut metadata);
-        let image = NewImage { bytes: Bytes::from_static(bytes), metadata: metadata.clone() };
+        let image = NewImage { bytes, metadata: metadata.clone() };
         self.images().insert(metadata.image_id, image);
         metadata
+    }
+
+    /// Takes an image away as another replica would.
+    pub(super) fn take(&self, id: ImageId) {
+        self.images().remove(&id);
+    }
+
+    pub(super) fn recover(&self) {
+        *self.fault.lock().expect("no panic") = None;
     }
 
     fn images(&self) -> MutexGuard<'_, BTreeMap<ImageId, NewImage>> {
@@ -136,6 +147,8 @@ impl ImageStore for FakeStore {
     }
 
     async fn open(&self, id: ImageId) -> Result<Opened, Error> {
+        // Others get their turn in the middle, as with a real store.
+        tokio::task::yield_now().await;
         let NewImage { bytes, metadata } = self.find(id)?;
         let break_after = *self.break_after.lock().expect("no panic");
         let content = FakeContent { bytes, break_after, chunks: Arc::clone(&self.chunks) };

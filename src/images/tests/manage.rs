@@ -38,7 +38,8 @@ async fn listing_shows_url_and_metadata() {
     let id = image.image_id;
     let answer = fixture.get("/images", &[ADMIN]).await;
     let mut expected = serde_json::to_value(&image).expect("JSON");
-    expected["url"] = format!("http://localhost:8000/images/{id}.jpg").into();
+    expected["url"] = format!("http://images.example/images/{id}.jpg").into();
+    expected["preview_url"] = format!("http://images.example/images/{id}.jpg?w=128&format=auto").into();
     assert_eq!(answer.json(), json!({"images": [expected], "next_cursor": null}));
     let head = fixture.send(Method::HEAD, "/images", &[ADMIN]).await;
     assert_eq!((head.headers, head.body), (answer.headers, Bytes::new()));
@@ -61,7 +62,8 @@ async fn listing_with_a_bad_query_names_the_field() {
         json!([
             {"field": "limit", "value": "0", "allowed": "a whole number from 1 to 1000"},
             {"field": "page", "value": "2",
-             "allowed": "no such parameter; the parameters are prefix, limit, cursor"},
+             "allowed": "no such parameter; the parameters are prefix, limit, cursor, model, created_after, \
+                         created_before"},
         ])
     );
     assert_eq!(fixture.store.calls.load(Ordering::SeqCst), 0);
@@ -136,4 +138,64 @@ async fn other_methods_are_told_what_is_allowed() {
     }
     let delete = fixture.send(Method::DELETE, "/images", &[ADMIN]).await;
     delete.assert_problem(405, "method-not-allowed");
+}
+
+/// Ids of a listing's images, and its cursor.
+async fn listed(fixture: &Fixture, query: &str) -> (Vec<String>, Option<String>) {
+    let json = fixture.get(&format!("/images/?{query}"), &[ADMIN]).await.json();
+    let id = |image: &Value| image["image_id"].as_str().expect("an id").to_owned();
+    let ids = json["images"].as_array().expect("images").iter().map(id).collect();
+    (ids, json["next_cursor"].as_str().map(str::to_owned))
+}
+
+#[tokio::test]
+async fn listing_by_model_pages_through_those_alone() {
+    let fixture = Fixture::new();
+    let mut wanted = Vec::new();
+    for number in 0..30 {
+        let model = if number % 7 == 0 { "flux" } else { "sd" };
+        let image =
+            fixture.store.put_with(Format::Png, BYTES, |image| image.generation.model = model.to_owned());
+        if model == "flux" {
+            wanted.insert(0, image.image_id.to_string());
+        }
+    }
+    assert_eq!(listed(&fixture, "model=flux").await, (wanted.clone(), None));
+    let (first, cursor) = listed(&fixture, "model=flux&limit=2").await;
+    assert_eq!(first, wanted[..2]);
+    let (rest, end) = listed(&fixture, &format!("model=flux&cursor={}", cursor.expect("more"))).await;
+    assert_eq!((rest, end), (wanted[2..].to_vec(), None));
+    assert_eq!(listed(&fixture, "model=none").await, (Vec::new(), None));
+    assert_eq!(listed(&fixture, "model=fl").await.0, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn listing_by_time_is_between_the_moments() {
+    let fixture = Fixture::new();
+    let at = |seconds: u64| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let ids: Vec<_> = (0..5)
+        .map(|number| {
+            let id = ImageId::at(at(1_700_000_000 + number * 60));
+            fixture.store.put_with(Format::Png, BYTES, |image| image.image_id = id);
+            id.to_string()
+        })
+        .collect();
+    // 2023-11-14T22:13:20Z and each minute after.
+    for (query, expected) in [
+        ("created_after=2023-11-14T22:14:20Z", &[4, 3, 2][..]),
+        ("created_before=2023-11-14T22:15:20Z", &[1, 0]),
+        ("created_before=2023-11-14T22:15:20.001Z", &[2, 1, 0]),
+        ("created_after=2023-11-14T22:13:20Z&created_before=2023-11-14T22:16:20Z", &[2, 1]),
+        ("created_after=2023-11-14T22:13:19.999Z&created_before=2023-11-14T22:13:21%2B00:00", &[0]),
+        ("created_after=2030-01-01T00:00:00Z", &[]),
+        ("created_before=1970-01-01T00:00:00Z", &[]),
+        ("created_before=2023-11-14T22:16:20Z&limit=2", &[2, 1]),
+    ] {
+        let expected: Vec<_> = expected.iter().map(|index: &usize| ids[*index].clone()).collect();
+        assert_eq!(listed(&fixture, query).await.0, expected, "{query}");
+    }
+    let (page, cursor) = listed(&fixture, "created_after=2023-11-14T22:13:20Z&limit=2").await;
+    assert_eq!(page, [ids[4].clone(), ids[3].clone()]);
+    let query = format!("created_after=2023-11-14T22:13:20Z&limit=2&cursor={}", cursor.expect("more"));
+    assert_eq!(listed(&fixture, &query).await, (vec![ids[2].clone(), ids[1].clone()], Some(ids[1].clone())));
 }

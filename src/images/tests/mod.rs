@@ -1,6 +1,8 @@
+mod cached;
 mod fake;
 mod manage;
 mod read;
+mod variant;
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use self::fake::FakeStore;
 use super::*;
 use crate::{
     image::{Format, ImageId},
-    storage,
+    storage::{self, ImageStore},
 };
 
 const BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
@@ -51,12 +53,44 @@ impl Answer {
     }
 }
 
+/// Delivery with nothing kept in memory.
+fn plain() -> Config {
+    Config {
+        cache_bytes: 0,
+        variant_sizes: Sizes::new(vec![16, 64, 128]),
+        variant_concurrency: 1,
+        limits: Limits { max_bytes: 1 << 20, max_pixels: 1 << 16 },
+        urls: ImageUrls::new("http://images.example"),
+        cdn: false,
+        cors: Cors::Nobody,
+        purge: None,
+    }
+}
+
+/// Delivery that keeps images of up to a mebibyte in memory.
+fn caching() -> Config {
+    Config { cache_bytes: 16 << 20, ..plain() }
+}
+
 impl Fixture {
     fn new() -> Self {
+        Self::with(&plain())
+    }
+
+    fn with(config: &Config) -> Self {
         let store = Arc::new(FakeStore::default());
         let shared: Arc<dyn ImageStore> = Arc::clone(&store) as _;
-        let images = Images::new(shared, |request| request.headers.contains_key("x-admin"));
+        let delivery = Delivery::new(shared, config, None);
+        let images = Images::new(delivery, |request| request.headers.contains_key("x-admin"));
         Self { store, images }
+    }
+
+    fn delivery_made(&self) -> usize {
+        self.images.delivery.variants().made()
+    }
+
+    fn calls(&self) -> usize {
+        self.store.calls.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     async fn response(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Response<Body> {

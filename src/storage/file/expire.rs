@@ -60,7 +60,7 @@ pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expi
             Ok((walk.done, walk.end))
         })
         .await?;
-        add(&mut total, cleaned);
+        total.add(cleaned);
         if end || total.failed >= MOST_FAILURES {
             break;
         }
@@ -79,7 +79,7 @@ pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expi
             Ok(walk.done)
         })
         .await?;
-        add(&mut total, cleaned);
+        total.add(cleaned);
     }
     Ok(total)
 }
@@ -158,8 +158,7 @@ impl Walk {
             Sidecar::Whole(metadata) if !metadata.is_expired(self.now_utc) => self.end = true,
             Sidecar::Whole(metadata) if files.images.contains(&metadata.format) => {
                 if remove(folder, &metadata)? {
-                    self.done.removed += 1;
-                    self.done.removed_bytes += metadata.size_bytes;
+                    self.done.note(id, metadata.size_bytes);
                 }
             }
             Sidecar::Whole(_) | Sidecar::Absent | Sidecar::Damaged(_) => self.damaged(folder, id, files)?,
@@ -244,13 +243,6 @@ fn since(now: SystemTime, then: SystemTime) -> Duration {
 fn age(now: SystemTime, millis: u64) -> Duration {
     let now = since(now, SystemTime::UNIX_EPOCH);
     now.saturating_sub(Duration::from_millis(millis))
-}
-
-fn add(total: &mut Expired, more: Expired) {
-    total.removed += more.removed;
-    total.removed_bytes += more.removed_bytes;
-    total.swept += more.swept;
-    total.failed += more.failed;
 }
 
 #[derive(Default)]

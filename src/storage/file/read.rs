@@ -126,6 +126,29 @@ impl Content for FileContent {
         };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
     }
+
+    async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
+        let length = range.end.saturating_sub(range.start);
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
+        let mut read = 0;
+        if length <= MAX_CHUNK {
+            read = read_cached(&self.file, &mut buffer, range.start);
+        }
+        if read < buffer.len() {
+            let (id, file) = (self.id, self.file);
+            (buffer, read) = blocking(move || {
+                let read = read_full(&file, &mut buffer, range.start)
+                    .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
+                Ok((buffer, read))
+            })
+            .await?;
+        }
+        if read < buffer.len() {
+            let reason = format!("it ends at byte {read}, {length} were asked for");
+            return Err(Error::Corrupt { id: self.id, reason });
+        }
+        Ok(Bytes::from(buffer))
+    }
 }
 
 /// Bytes that the chunks of so many readers have at most.

@@ -38,6 +38,7 @@ fn image() -> NewImage {
         sha256: "00".repeat(32),
         created_at: now.into(),
         expires_at: (now + Duration::from_secs(100 * 3600)).into(),
+        thumbhash: None,
         generation: Generation {
             prompt: "a lighthouse".to_owned(),
             negative_prompt: None,

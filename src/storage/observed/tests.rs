@@ -34,6 +34,7 @@ fn image(length: usize) -> NewImage {
         sha256: String::new(),
         created_at: now.into(),
         expires_at: (now + Duration::from_secs(60)).into(),
+        thumbhash: None,
         generation: Generation {
             prompt: "a lighthouse".to_owned(),
             negative_prompt: None,

@@ -122,11 +122,7 @@ impl Client {
 
     /// Tries until there is an answer that says yes (whole, if it is to be read up to `max_bytes`),
     /// the tries are used up, or the failure is of a kind that no try mends.
-    async fn tries(
-        &self,
-        request: &Request,
-        max_bytes: Option<usize>,
-    ) -> Result<(Response, Bytes), GivenUp> {
+    async fn tries(&self, request: &Request, max_bytes: Option<usize>) -> Result<(Response, Bytes), GivenUp> {
         let retries = if request.probe { 0 } else { self.max_retries };
         let (mut done, mut repeated, mut renewed) = (0, false, false);
         loop {

@@ -143,8 +143,9 @@ impl Cycle<'_> {
         let stay = remove_many(self.shared, &due.iter().map(key).collect::<Vec<_>>()).await?;
         let (gone, stayed): (Vec<_>, Vec<_>) =
             due.iter().partition(|metadata| !stay.contains(&key(metadata)));
-        self.done.removed += gone.len() as u64;
-        self.done.removed_bytes += gone.iter().map(|metadata| metadata.size_bytes).sum::<u64>();
+        for metadata in &gone {
+            self.done.note(metadata.image_id, metadata.size_bytes);
+        }
         self.done.failed += stayed.len() as u64;
         let sidecars: Vec<_> =
             gone.iter().map(|metadata| self.shared.keys.sidecar(metadata.image_id)).collect();

@@ -1,0 +1,142 @@
+use std::io::Cursor;
+
+use ::image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+
+use super::*;
+use crate::image::{Inspected, pixels::decoder_format};
+
+const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_pixels: 1 << 24 };
+
+fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.into().write_to(&mut Cursor::new(&mut bytes), format).expect("encodes");
+    bytes
+}
+
+/// A picture with edges and gradients, as a model might draw it.
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let [x, y] = [x * 255 / width, y * 255 / height].map(|c| u8::try_from(c).expect("below 256"));
+        if x / 64 % 2 == 0 { Rgb([x, y, 40]) } else { Rgb([y, 255 - x, 200]) }
+    })
+}
+
+const fn spec(width: u32, height: u32, fit: Fit, format: Format) -> VariantSpec {
+    VariantSpec { width, height, fit, format, quality: if matches!(format, Format::Png) { 0 } else { 80 } }
+}
+
+fn decoded(variant: &Variant) -> DynamicImage {
+    let Inspected { format, dimensions, length } = inspect(&variant.bytes, LIMITS).expect("an image");
+    assert_eq!((format, dimensions, length), (variant.format, variant.dimensions, variant.bytes.len()));
+    ::image::load_from_memory_with_format(&variant.bytes, decoder_format(format)).expect("decodes")
+}
+
+#[test]
+fn variant_of_every_format_in_every_format_looks_like_the_original() {
+    let original = picture(640, 480);
+    let expected = DynamicImage::ImageRgb8(original.clone()).resize_exact(
+        320,
+        240,
+        ::image::imageops::FilterType::Triangle,
+    );
+    for from in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+        let bytes = encoded(original.clone(), from);
+        for to in Format::ALL {
+            let variant = variant(&bytes, &spec(320, 2048, Fit::Contain, to), LIMITS).expect("a variant");
+            assert_eq!(variant.dimensions, Dimensions { width: 320, height: 240 });
+            assert!(variant.thumbhash.is_some());
+            let (seen, wanted) = (decoded(&variant).into_rgb8(), expected.to_rgb8());
+            let difference: u64 =
+                seen.iter().zip(wanted.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            let mean = difference / seen.len() as u64;
+            assert!(mean < 8, "{from:?} to {to}: off by {mean} of 255");
+        }
+    }
+}
+
+#[test]
+fn lossy_variant_is_smaller_with_less_quality() {
+    let bytes = encoded(picture(512, 512), ImageFormat::Png);
+    for format in [Format::Jpeg, Format::WebP] {
+        let [low, high] = [20, 95].map(|quality| {
+            let spec = VariantSpec { quality, ..spec(512, 512, Fit::Contain, format) };
+            variant(&bytes, &spec, LIMITS).expect("a variant").bytes.len()
+        });
+        assert!(low < high, "{format}: {low} against {high}");
+    }
+}
+
+#[test]
+fn cover_shows_the_middle() {
+    // Red left and right, green in the middle.
+    let image = RgbImage::from_fn(300, 100, |x, _| {
+        if (100..200).contains(&x) { Rgb([0, 200, 0]) } else { Rgb([200, 0, 0]) }
+    });
+    let bytes = encoded(image, ImageFormat::Png);
+    let covered = variant(&bytes, &spec(64, 64, Fit::Cover, Format::Png), LIMITS).expect("a variant");
+    assert_eq!(covered.dimensions, Dimensions { width: 64, height: 64 });
+    for pixel in decoded(&covered).into_rgb8().pixels().skip(64 * 20).step_by(63) {
+        assert!(pixel[1] > 150 || pixel[0] < 120, "{pixel:?}");
+    }
+    let filled = variant(&bytes, &spec(64, 64, Fit::Fill, Format::Png), LIMITS).expect("a variant");
+    assert!(decoded(&filled).into_rgb8().get_pixel(2, 32)[0] > 150);
+}
+
+#[test]
+fn transparency_stays_where_the_format_has_it_and_lies_on_white_in_jpeg() {
+    let image =
+        RgbaImage::from_fn(
+            200,
+            200,
+            |x, _| if x < 100 { Rgba([9, 9, 9, 0]) } else { Rgba([0, 0, 200, 255]) },
+        );
+    let bytes = encoded(image, ImageFormat::Png);
+    for format in Format::ALL {
+        let variant = variant(&bytes, &spec(64, 64, Fit::Contain, format), LIMITS).expect("a variant");
+        let seen = decoded(&variant).into_rgba8();
+        let clear = seen.get_pixel(4, 32);
+        if format == Format::Jpeg {
+            assert!(clear[0] > 240 && clear[3] == 255, "{clear:?}");
+        } else {
+            assert!(clear[3] < 8, "{format}: {clear:?}");
+        }
+        assert!(seen.get_pixel(60, 32)[2] > 180);
+    }
+}
+
+#[test]
+fn image_that_is_to_be_turned_is_turned() {
+    let bytes = include_bytes!("../testdata/rotated.jpg");
+    let variant = variant(bytes, &spec(64, 2048, Fit::Contain, Format::Png), LIMITS).expect("a variant");
+    assert!(variant.dimensions.height > variant.dimensions.width);
+    decoded(&variant);
+}
+
+#[test]
+fn image_over_the_pixel_limit_is_not_decoded() {
+    let bytes = encoded(picture(65, 64), ImageFormat::Png);
+    let limits = Limits { max_pixels: 64 * 64, ..LIMITS };
+    let error = variant(&bytes, &spec(64, 64, Fit::Contain, Format::Png), limits).expect_err("refused");
+    assert!(matches!(error, VariantError::Inspect(InspectError::TooManyPixels { .. })), "{error}");
+}
+
+#[test]
+fn same_work_gives_the_same_bytes() {
+    let bytes = encoded(picture(300, 300), ImageFormat::Png);
+    for format in Format::ALL {
+        let make = || variant(&bytes, &spec(128, 128, Fit::Contain, format), LIMITS).expect("a variant");
+        assert_eq!(make(), make(), "{format}");
+    }
+}
+
+#[test]
+fn variant_of_a_changed_image_never_panics() {
+    let bytes = include_bytes!("../testdata/lossy_alpha.webp");
+    for position in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[position] ^= 0x55;
+        if let Ok(variant) = variant(&changed, &spec(64, 64, Fit::Cover, Format::WebP), LIMITS) {
+            assert!(variant.dimensions.width <= 64 && variant.dimensions.height <= 64);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+use std::io::Cursor;
+
+use ::image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use futures_util::future::join_all;
+
+use super::*;
+use crate::{
+    image::{Metadata, SigningKey, inspect},
+    secret::Secret,
+};
+
+/// A picture in the store.
+fn put(fixture: &Fixture, width: u32, height: u32) -> Metadata {
+    let image = RgbImage::from_fn(width, height, |x, y| {
+        let channel = |value: u32| u8::try_from(value % 256).expect("below 256");
+        Rgb([channel(x), channel(y), channel(x * y)])
+    });
+    let mut bytes = Vec::new();
+    DynamicImage::ImageRgb8(image).write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).expect("encodes");
+    fixture.store.put_with(Format::Png, bytes, |image| {
+        image.generation.prompt = "a fox, \"quoted\"".to_owned();
+        (image.width, image.height) = (width, height);
+    })
+}
+
+fn size_of(answer: &Answer) -> (Format, u32, u32) {
+    let limits = Limits { max_bytes: 1 << 20, max_pixels: 1 << 20 };
+    let inspected = inspect(&answer.body, limits).expect("an image");
+    (inspected.format, inspected.dimensions.width, inspected.dimensions.height)
+}
+
+#[tokio::test]
+async fn variant_has_the_size_and_format_asked_for() {
+    let fixture = Fixture::with(&caching());
+    let id = put(&fixture, 200, 100).image_id;
+    for (query, expected, media_type) in [
+        ("w=64", (Format::Png, 64, 32), "image/png"),
+        ("h=16&format=webp", (Format::WebP, 32, 16), "image/webp"),
+        ("w=64&h=64&fit=cover&format=jpeg&q=50", (Format::Jpeg, 64, 64), "image/jpeg"),
+        ("w=64&h=64&fit=fill", (Format::Png, 64, 64), "image/png"),
+        ("w=64&h=64", (Format::Png, 64, 32), "image/png"),
+        ("format=webp", (Format::WebP, 128, 64), "image/webp"),
+    ] {
+        for extension in ["", ".png"] {
+            let answer = fixture.get(&format!("/images/{id}{extension}?{query}"), &[]).await;
+            assert_eq!(answer.status, 200, "{query}: {}", answer.body.escape_ascii());
+            assert_eq!(size_of(&answer), expected, "{query}");
+            assert_eq!(answer.header("content-type"), media_type);
+            assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+            assert!(answer.header("cache-control").starts_with("public, max-age="));
+            assert!(!answer.headers.contains_key("vary"), "nothing was negotiated");
+        }
+    }
+}
+
+#[tokio::test]
+async fn auto_format_follows_accept_and_says_so() {
+    let fixture = Fixture::with(&caching());
+    let path = format!("/images/{}?w=64&format=auto", put(&fixture, 200, 100).image_id);
+    let mut tags = Vec::new();
+    for (accept, format) in [
+        ("image/avif,image/webp,*/*;q=0.8", Format::WebP),
+        ("*/*", Format::Png),
+        ("image/jpeg", Format::Jpeg),
+    ] {
+        let answer = fixture.get(&path, &[("accept", accept)]).await;
+        assert_eq!((size_of(&answer).0, answer.header("vary")), (format, "Accept"), "{accept}");
+        tags.push(answer.header("etag").to_owned());
+        let known = fixture.get(&path, &[("accept", accept), ("if-none-match", &tags[tags.len() - 1])]).await;
+        assert_eq!((known.status.as_u16(), known.header("vary")), (304, "Accept"));
+    }
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), 3);
+}
+
+#[tokio::test]
+async fn variant_is_a_representation_of_its_own() {
+    let fixture = Fixture::with(&caching());
+    let metadata = put(&fixture, 200, 100);
+    let path = format!("/images/{}?w=64&format=webp", metadata.image_id);
+    let (whole, head) = (fixture.get(&path, &[]).await, fixture.send(Method::HEAD, &path, &[]).await);
+    let tag = whole.header("etag").to_owned();
+    assert_ne!(tag, metadata.entity_tag());
+    assert!(tag.starts_with('"') && tag.len() == 34, "{tag}");
+    assert_eq!((head.header("etag"), head.header("content-length")), (&*tag, whole.header("content-length")));
+    assert_eq!(head.body, "");
+    let part = fixture.get(&path, &[("range", "bytes=4-11"), ("if-range", &tag)]).await;
+    assert_eq!((part.status.as_u16(), &part.body[..]), (206, &whole.body[4..12]));
+    assert_eq!(fixture.get(&path, &[("if-match", &metadata.entity_tag())]).await.status, 412);
+    assert_eq!(fixture.get(&path, &[("range", "bytes=999999-")]).await.status, 416);
+}
+
+#[tokio::test]
+async fn tag_of_a_variant_is_known_without_the_work() {
+    let fixture = Fixture::with(&plain());
+    let path = format!("/images/{}?w=64", put(&fixture, 200, 100).image_id);
+    let tag = fixture.get(&path, &[]).await.header("etag").to_owned();
+    let calls = fixture.calls();
+    assert_eq!(fixture.get(&path, &[("if-none-match", &tag)]).await.status, 304);
+    assert_eq!(fixture.calls(), calls + 1, "metadata alone");
+}
+
+#[tokio::test]
+async fn variant_asked_for_at_once_is_made_once_and_kept() {
+    let fixture = Fixture::with(&caching());
+    let path = format!("/images/{}?w=64&format=webp", put(&fixture, 200, 100).image_id);
+    let answers = join_all((0..64).map(|_| fixture.get(&path, &[]))).await;
+    assert!(answers.windows(2).all(|pair| pair[0].body == pair[1].body && pair[0].status == 200));
+    let made = fixture.delivery_made();
+    assert_eq!(made, 1);
+    fixture.get(&path, &[]).await;
+    assert_eq!(fixture.delivery_made(), 1);
+}
+
+#[tokio::test]
+async fn bad_variant_names_field_value_and_what_is_allowed() {
+    let fixture = Fixture::new();
+    let id = put(&fixture, 20, 10).image_id;
+    for path in [format!("/images/{id}"), format!("/images/{}", ImageId::now()), "/images/x".to_owned()] {
+        let answer = fixture.get(&format!("{path}?w=100&format=avif"), &[]).await;
+        answer.assert_problem(400, "invalid-query");
+        let errors = answer.json()["errors"].clone();
+        assert_eq!(errors[0]["allowed"], "one of 16, 64, 128");
+        assert_eq!(errors[1]["field"], "format");
+    }
+    assert_eq!(fixture.calls(), 0);
+}
+
+#[tokio::test]
+async fn variant_of_what_cannot_be_decoded_is_422() {
+    let fixture = Fixture::new();
+    let not_an_image = fixture.store.put(Format::Png, BYTES).image_id;
+    fixture.get(&format!("/images/{not_an_image}?w=64"), &[]).await.assert_problem(422, "variant-impossible");
+    assert_eq!(fixture.get(&format!("/images/{not_an_image}"), &[]).await.status, 200);
+    // More pixels in the header than may be decoded, though the file is small.
+    let bomb = put(&fixture, 300, 300).image_id;
+    fixture.get(&format!("/images/{bomb}?w=64"), &[]).await.assert_problem(422, "variant-impossible");
+}
+
+#[tokio::test]
+async fn download_is_named_after_the_prompt() {
+    let fixture = Fixture::new();
+    let id = put(&fixture, 100, 100).image_id;
+    for (query, expected) in [
+        ("?download", "attachment; filename=\"a fox, quoted.png\""),
+        ("?download=1&w=64&format=webp", "attachment; filename=\"a fox, quoted.webp\""),
+        ("?download=0", &format!("inline; filename=\"{id}.png\"")),
+        ("?format=jpeg", &format!("inline; filename=\"{id}.jpg\"")),
+    ] {
+        let answer = fixture.get(&format!("/images/{id}{query}"), &[]).await;
+        assert_eq!(answer.header("content-disposition"), expected);
+    }
+}
+
+#[tokio::test]
+async fn unsigned_image_is_the_same_404_where_urls_are_signed() {
+    let key = SigningKey { id: "k1".to_owned(), secret: Secret::new("s".repeat(32)) };
+    let urls = ImageUrls::signed("http://images.example", vec![key], None);
+    let fixture = Fixture::with(&Config { urls: urls.clone(), cdn: true, ..caching() });
+    let metadata = put(&fixture, 100, 100);
+    let path = |variant: &str| {
+        let url = urls.variant_url(&metadata, variant, Utc::now());
+        url.strip_prefix("http://images.example").expect("the base").to_owned()
+    };
+    for variant in ["", "w=64&format=webp"] {
+        let answer = fixture.get(&path(variant), &[]).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.header("cache-control").starts_with("private, max-age="));
+        for name in ["cdn-cache-control", "surrogate-key", "cache-tag"] {
+            assert!(!answer.headers.contains_key(name), "{name}: a CDN is not to keep it");
+        }
+    }
+    assert_eq!(fixture.get(&format!("{}&download", path("")), &[]).await.status, 200);
+    let absent = fixture.get(&format!("/images/{}", ImageId::now()), &[]).await;
+    let signed = path("");
+    for path in [
+        format!("/images/{}.png", metadata.image_id),
+        format!("/images/{}.png?w=64", metadata.image_id),
+        format!("/images/{}.png?w=7", metadata.image_id),
+        format!("{signed}&w=64"),
+        format!("{signed}&exp=1"),
+        signed.replace(".png", ""),
+        signed.replace("key=k1", "key=k2"),
+        signed[..signed.len() - 2].to_owned(),
+    ] {
+        let answer = fixture.get(&path, &[]).await;
+        assert_eq!(
+            (answer.status, &answer.headers, &answer.body),
+            (absent.status, &absent.headers, &absent.body),
+            "{path}"
+        );
+    }
+    let listing = fixture.get("/images/", &[("x-admin", "1")]).await.json();
+    let url = listing["images"][0]["preview_url"].as_str().expect("a URL").to_owned();
+    assert_eq!(
+        fixture.get(url.strip_prefix("http://images.example").expect("the base"), &[]).await.status,
+        200
+    );
+    let deleted =
+        fixture.send(Method::DELETE, &format!("/images/{}", metadata.image_id), &[("x-admin", "1")]).await;
+    assert_eq!(deleted.status, 204, "who may manage needs no signature");
+}
+
+#[tokio::test]
+async fn cdn_is_told_tag_and_lifetime() {
+    let fixture = Fixture::with(&Config { cdn: true, ..plain() });
+    let id = put(&fixture, 100, 100).image_id;
+    for query in ["", "?w=64"] {
+        let answer = fixture.get(&format!("/images/{id}{query}"), &[]).await;
+        assert_eq!(answer.header("surrogate-key"), id.to_string());
+        assert_eq!(answer.header("cache-tag"), id.to_string());
+        assert!(answer.header("cdn-cache-control").starts_with("public, max-age="));
+    }
+    let credentialed = Request::builder()
+        .uri(format!("/images/{id}"))
+        .extension(Credentialed)
+        .body(Empty::<Bytes>::new())
+        .expect("a request");
+    let Ok(response) = fixture.images.clone().oneshot(credentialed).await;
+    let control = response.headers()["cache-control"].to_str().expect("text").to_owned();
+    assert!(control.starts_with("private, max-age="), "{control}");
+    assert!(!response.headers().contains_key("cdn-cache-control"));
+}
