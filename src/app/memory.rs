@@ -7,6 +7,9 @@ use crate::{config::Config, image, predictor, storage::Backend};
 /// Code, threads, runtime, metrics, and a few hundred connections.
 const PROCESS: u64 = 32 << 20;
 
+/// Images on their way to clients share what the cache has, and this at least.
+const LEAST_CACHE: u64 = 16 << 20;
+
 /// Bytes that each part may hold at most.
 pub(super) fn budget(config: &Config) -> [(&'static str, u64); 6] {
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
@@ -21,7 +24,8 @@ pub(super) fn budget(config: &Config) -> [(&'static str, u64); 6] {
         ("process", PROCESS),
         ("generations", predictor::Memory::budget(limits.max_bytes)),
         ("decoding", decoders.saturating_mul(image::decoding_memory(limits.max_pixels))),
-        ("cache", config.images.cache_bytes),
+        // Bytes, and what is known of them.
+        ("cache", config.images.cache_bytes.max(LEAST_CACHE) / 16 * 17),
         ("delivery", config.storage.backend.delivery_memory(config.serve.max_connections as u64)),
         ("store", stored),
     ]
