@@ -69,6 +69,11 @@ const fn duration(name: &'static str, help: &'static str) -> Described {
 /// Every metric of this server.
 pub const METRICS: &[Described] = &[
     level("mcp_image_build_info", None, "Always 1; the version and the commit are in the labels"),
+    level(
+        "mcp_image_memory_budget_bytes",
+        Some(Unit::Bytes),
+        "What each part of the server may hold at most, by its configuration",
+    ),
     counter("mcp_image_rpc_messages_total", None, "JSON-RPC messages let in, by method"),
     counter("mcp_image_rpc_refused_total", None, "Requests refused before the protocol, by reason"),
     counter("mcp_image_tool_calls_total", None, "Tool calls, by tool and outcome"),

@@ -150,6 +150,12 @@ impl Content for FileContent {
     }
 }
 
+/// Bytes that the chunks of so many readers have at most: where the budget is spent, each may still have
+/// the smallest chunk.
+pub(super) const fn delivery_memory(readers: u64) -> u64 {
+    READ_BUDGET.saturating_add(readers.saturating_mul(MIN_CHUNK))
+}
+
 /// Bytes of all chunks that readers were given and still hold.
 #[derive(Debug, Default)]
 pub(super) struct Readers(AtomicU64);
