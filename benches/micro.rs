@@ -19,6 +19,7 @@ use mcp_image_server::{
     generate::Generator,
     health::Health,
     image::{Format, Generation, ImageId, Limits, Metadata, inspect, preview},
+    images::Delivery,
     mcp::ImageServer,
     metrics,
     predictor::{embedded::Embedded, kserve_v1::parse_reply},
@@ -59,11 +60,12 @@ fn whole_stack(folder: &std::path::Path) -> Stack {
     tracing_subscriber::registry().with(filter).with(lines).init();
     let store = storage::open(&config.storage).unwrap();
     let generator = Generator::new(Arc::new(Embedded::new()), store.clone(), config.generate);
+    let delivery = Delivery::new(store.clone(), &config.images, None);
     let rooms = Rooms {
         mcp: ImageServer::new("bench", Arc::new(generator.clone())),
-        health: Health::new(generator.clone(), store.clone()),
+        health: Health::new(generator.clone(), store),
         generator,
-        store,
+        delivery,
         metrics: metrics::install().unwrap(),
     };
     Stack::new(&rooms, &config.stack, true).unwrap()
@@ -198,6 +200,7 @@ fn metadata(bytes: &Bytes) -> Metadata {
         sha256: "0".repeat(64),
         created_at: image_id.created_at(),
         expires_at: Utc::now() + TimeDelta::hours(1),
+        thumbhash: None,
         generation: Generation {
             prompt: "a fox in the snow".to_owned(),
             negative_prompt: None,

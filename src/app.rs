@@ -37,7 +37,7 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The storage cannot be opened.
-    #[error("the storage cannot be opened ({backend}): {source}")]
+    #[error("the storage cannot be opened ({backend}): {}", causes(.source))]
     Storage {
         /// The backend.
         backend: &'static str,
@@ -135,6 +135,12 @@ fn delivery(config: &Config, store: Arc<dyn ImageStore>) -> Result<Delivered, Er
     let delivery = Delivery::new(store.clone(), &config.images, purger);
     let store = Arc::new(Watched::new(store, Arc::new(delivery.clone())));
     Ok((delivery, store, handle))
+}
+
+/// An error and what is behind it, on one line: here the reader is the operator.
+fn causes(error: &dyn std::error::Error) -> String {
+    let behind = std::iter::successors(error.source(), |error| error.source());
+    behind.fold(error.to_string(), |text, error| format!("{text}: {error}"))
 }
 
 fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {

@@ -88,7 +88,11 @@ fn clean(config: Config, json: bool) -> Result<(), Failure> {
 }
 
 fn runtime(workers: usize) -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    use tokio::runtime::Builder;
+
+    // One thread alone has nobody to share work with: without the queues for that, tails are much shorter.
+    let mut builder = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.worker_threads(workers).enable_all().build()
 }
 
 /// Waits for SIGTERM or SIGINT and gives the delay before new requests are no longer taken: with

@@ -9,6 +9,7 @@ use std::{backtrace::Backtrace, io, panic};
 
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::Targets,
     fmt::MakeWriter,
     layer::SubscriberExt as _,
     registry::LookupSpan,
@@ -72,7 +73,7 @@ const LEVELS: [(&str, &str); 10] = [
 pub fn init(config: &Config) -> Result<(), Error> {
     let filter = filter(&config.level).map_err(Error::Level)?;
     let lines = layer(config, io::IsTerminal::is_terminal(&io::stderr()), io::stderr);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }
@@ -98,7 +99,10 @@ where
 ///
 /// # Errors
 /// What is wrong, in words.
-pub fn filter(level: &str) -> Result<EnvFilter, String> {
+pub fn filter<S>(level: &str) -> Result<Box<dyn Layer<S> + Send + Sync>, String>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
     check_level(level)?;
     let directives = normalised(level);
     let plain = directives.split(',').rfind(|directive| level_named(directive).is_some());
@@ -107,7 +111,13 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
         _ => QUIET.map(|target| format!("{target}=warn,")).concat(),
     };
     let rest = if plain.is_none() { "info," } else { "" };
-    EnvFilter::builder().parse(format!("{rest}{quiet}{directives}")).map_err(|error| error.to_string())
+    let directives = format!("{rest}{quiet}{directives}");
+    // A filter that knows spans looks at each one that is entered, which is most of what it costs.
+    Ok(if has_spans(level) {
+        EnvFilter::builder().parse(directives).map_err(|error| error.to_string())?.boxed()
+    } else {
+        directives.parse::<Targets>().map_err(|error| error.to_string())?.boxed()
+    })
 }
 
 /// Whether a level or directives would be taken.

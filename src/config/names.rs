@@ -45,20 +45,21 @@ fn nearest(name: &str) -> Option<&'static str> {
     };
     variables()
         .filter(|known| known.name.len() > 4 && known.name.len().abs_diff(name.len()) <= slips)
-        .map(|known| (distance(name, known.name), known.name))
-        .filter(|(distance, _)| *distance <= slips)
+        .filter_map(|known| Some((distance(name, known.name, slips)?, known.name)))
         .min()
         .map(|(_, name)| name)
 }
 
 /// Insertions, deletions, substitutions and swaps of neighbours from one name to the other
-/// (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
+/// (optimal string alignment), if they are no more than `most`.
+fn distance(a: &str, b: &str, most: usize) -> Option<usize> {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();
+    let mut least_above = 0;
     for i in 1..=a.len() {
-        let mut row = vec![i];
+        let mut row = Vec::with_capacity(b.len() + 1);
+        row.push(i);
         for j in 1..=b.len() {
             let changed = usize::from(a[i - 1] != b[j - 1]);
             let mut least = (above[j] + 1).min(row[j - 1] + 1).min(above[j - 1] + changed);
@@ -67,9 +68,16 @@ fn distance(a: &str, b: &str) -> usize {
             }
             row.push(least);
         }
+        // Each row builds on the two above it: when both are too far, nothing below is near. Every variable of the
+        // environment is compared with every name, and this ends nearly all of it in the first letters.
+        let least = row.iter().copied().min().unwrap_or_default();
+        if least > most && least_above > most {
+            return None;
+        }
+        least_above = least;
         before = std::mem::replace(&mut above, row);
     }
-    above[b.len()]
+    Some(above[b.len()]).filter(|distance| *distance <= most)
 }
 
 #[cfg(test)]
@@ -86,8 +94,11 @@ mod tests {
             ("KSERVE_ENDPIONT", "KSERVE_ENDPOINT", 1),
             ("HOME", "HOST", 2),
         ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-            assert_eq!(distance(b, a), expected, "{b} {a}");
+            for (a, b) in [(a, b), (b, a)] {
+                assert_eq!(distance(a, b, 3), Some(expected), "{a} {b}");
+                assert_eq!(distance(a, b, expected), Some(expected), "{a} {b}");
+                assert_eq!(expected.checked_sub(1).and_then(|most| distance(a, b, most)), None, "{a} {b}");
+            }
         }
     }
 

@@ -62,6 +62,8 @@ impl Admission {
     /// A queue of `queue_size` in front of `concurrency` places.
     #[must_use]
     pub fn new(concurrency: usize, queue_size: usize) -> Self {
+        // Nobody waits yet: that is a depth too, and one that dashboards can show.
+        queue_depth(0);
         Self(Arc::new(Shared { concurrency, queue_size, state: Mutex::default() }))
     }
 
@@ -165,7 +167,7 @@ impl State {
         for (ahead, waiter) in self.waiting.iter().enumerate() {
             waiter.progress.send(Progress::Queued { ahead });
         }
-        metrics::gauge!("mcp_image_generation_queue_depth").set(count(self.waiting.len()));
+        queue_depth(self.waiting.len());
     }
 }
 
@@ -181,8 +183,8 @@ impl Drop for Leave<'_> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "queues are far shorter than 2^52")]
-fn count(number: usize) -> f64 {
-    number as f64
+fn queue_depth(waiting: usize) {
+    metrics::gauge!("mcp_image_generation_queue_depth").set(waiting as f64);
 }
 
 #[cfg(test)]

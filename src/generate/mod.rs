@@ -39,6 +39,8 @@ pub struct Generated {
     pub metadata: image::Metadata,
     /// The stored bytes.
     pub bytes: bytes::Bytes,
+    /// Their room in memory.
+    pub held: predictor::Held,
 }
 
 /// Why there is no image. `Display` is fit for the caller and says what to change.

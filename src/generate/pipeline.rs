@@ -119,7 +119,7 @@ impl Generator {
         let metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
         self.store.save(NewImage { bytes: image.bytes.clone(), metadata: metadata.clone() }).await?;
         let url = self.config.urls.url(&metadata, Utc::now());
-        Ok(Generated { url, metadata, bytes: image.bytes })
+        Ok(Generated { url, metadata, bytes: image.bytes, held: prediction.held })
     }
 
     async fn admit(&self, client: Client, progress: &ProgressSender) -> Result<impl Drop + use<>, Error> {

@@ -11,6 +11,7 @@ use super::Generate;
 use crate::{
     generate::{Error, Generated, Params, Progress, ProgressSender},
     image::{Format, Generation, ImageId, Metadata},
+    predictor::Held,
 };
 
 /// What the fake does with a call.
@@ -136,5 +137,6 @@ pub(crate) fn generated() -> Generated {
             },
         },
         bytes: Bytes::from_static(b"image"),
+        held: Held::default(),
     }
 }

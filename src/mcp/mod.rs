@@ -1,10 +1,11 @@
 //! The MCP server at `/mcp`, stateless in every revision from 2025-03-26 to 2026-07-28.
 //!
-//! A request passes the guard (one JSON-RPC message, capped), the early head (a call that is
-//! silent for long gets its response head early), and comes to rmcp, which runs [`ImageServer`].
+//! A request passes the guard (one JSON-RPC message, capped), the memo (answers that stay the same) and the early head
+//! (a call that is silent for long gets its response head early), and comes to rmcp, which runs [`ImageServer`].
 
 mod cancel;
 mod guard;
+mod memo;
 mod message;
 mod pipeline;
 mod progress;
@@ -79,6 +80,8 @@ where
     ServiceBuilder::new()
         // Only one whole JSON-RPC message goes further; the rest is answered here.
         .layer(guard::GuardLayer::new(max_request_bytes))
+        // What is the same for everyone is made once.
+        .layer(memo::MemoLayer)
         .map_response(|response: Response<_>| response.map(Body::new))
         // rmcp sends no head before the handler's first message: fatal behind proxies.
         .layer(EarlyHeadLayer::new(EARLY_HEAD_AFTER, KEEP_ALIVE, is_tool_call))

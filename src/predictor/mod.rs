@@ -6,6 +6,7 @@
 
 pub mod embedded;
 mod error;
+mod held;
 pub mod kserve_v1;
 mod progress;
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::error::Error;
+pub use self::held::{Held, Memory};
 pub use self::progress::{Progress, ProgressReceiver, ProgressSender, progress_channel};
 
 /// Which predictor, and what is its own.
@@ -128,6 +130,8 @@ pub struct Prediction {
     pub model: Option<String>,
     /// The seed that took effect, if the predictor knows one.
     pub seed: Option<u32>,
+    /// The image's room in memory.
+    pub held: Held,
 }
 
 /// Someone who draws.

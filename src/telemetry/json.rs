@@ -1,10 +1,9 @@
 //! Log lines for machines: one JSON object each, whatever a value contains.
 
-use std::{borrow::Cow, fmt, io::Write as _};
+use std::{fmt, io::Write as _, ops::Range};
 
 use chrono::{SecondsFormat, Utc};
-use serde::ser::{SerializeMap as _, Serializer as _};
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -14,7 +13,7 @@ use tracing_subscriber::{
     Layer,
     fmt::MakeWriter,
     layer::Context,
-    registry::{LookupSpan, Scope},
+    registry::{LookupSpan, Scope, SpanRef},
 };
 
 /// Fields of spans that stand at the top level of a line.
@@ -25,6 +24,10 @@ const RESERVED: [&str; 6] = ["timestamp", "level", "service", "target", "message
 
 /// Parts of names whose values are never logged, should one ever be recorded by mistake.
 const SECRET_NAMES: [&str; 6] = ["authorization", "bearer", "password", "secret", "api_key", "access_key"];
+
+/// Room for most lines, and for most values.
+const LINE_BYTES: usize = 512;
+const FIELD_BYTES: usize = 24;
 
 /// Writes each event as a JSON object on one line: timestamp, level, service, target, message,
 /// `request_id`, `image_id` and `trace_id` of the spans around it, the event's own fields, and
@@ -43,8 +46,13 @@ impl<W> JsonLayer<W> {
 }
 
 /// Fields by name, in the order in which they were recorded; a later value replaces an earlier one.
-#[derive(Debug, std::default::Default)]
-struct Fields(Vec<(&'static str, Value)>);
+///
+/// Values are kept as the JSON that lines will have: those of a span are written once, however many lines bear them.
+#[derive(Debug)]
+struct Fields {
+    json: Vec<u8>,
+    places: Vec<(&'static str, Range<usize>)>,
+}
 
 impl<S, W> Layer<S> for JsonLayer<W>
 where
@@ -53,7 +61,7 @@ where
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut fields = Fields::default();
+        let mut fields = Fields::with_room_for(attributes.values().len());
         attributes.record(&mut fields);
         span.extensions_mut().insert(fields);
     }
@@ -66,105 +74,156 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = Fields::with_room_for(event.fields().count());
         event.record(&mut fields);
-        let spans = Spans::around(event, &context);
-        let mut line = Vec::with_capacity(256);
-        if self.write_line(&mut line, event, fields, spans).is_ok() {
-            line.push(b'\n');
-            // There is nowhere to tell that the log cannot be written.
-            let _ = self.writer.make_writer_for(event.metadata()).write_all(&line);
-        }
+        let spans: Vec<_> = context.event_scope(event).into_iter().flat_map(Scope::from_root).collect();
+        let line = self.line(event, &fields, &spans);
+        // There is nowhere to tell that the log cannot be written.
+        let _ = self.writer.make_writer_for(event.metadata()).write_all(&line.0);
     }
 }
 
 impl<W> JsonLayer<W> {
-    fn write_line(
+    /// The line of an event; `spans` are those around it, outermost first.
+    fn line<'a, R: LookupSpan<'a>>(
         &self,
-        line: &mut Vec<u8>,
         event: &Event<'_>,
-        mut fields: Fields,
-        spans: Spans,
-    ) -> serde_json::Result<()> {
-        // Records of the `log` crate carry their target as a field.
-        let log_target = fields.remove("log.target");
-        let target = log_target.as_ref().and_then(Value::as_str).unwrap_or(event.metadata().target());
-        let message = fields.remove("message").unwrap_or_else(|| Value::String(String::new()));
-        let mut serializer = serde_json::Serializer::new(line);
-        let mut object = serializer.serialize_map(None)?;
-        object.serialize_entry("timestamp", &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true))?;
-        object.serialize_entry("level", event.metadata().level().as_str())?;
-        object.serialize_entry("service", &self.service)?;
-        object.serialize_entry("target", target)?;
-        object.serialize_entry("message", &message)?;
-        for (name, value) in spans.lifted.iter().filter(|(name, _)| !fields.has(name)) {
-            object.serialize_entry(name, value)?;
+        fields: &Fields,
+        spans: &[SpanRef<'a, R>],
+    ) -> Line {
+        let mut line = Line(Vec::with_capacity(LINE_BYTES));
+        line.0.push(b'{');
+        line.value("timestamp", &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
+        line.value("level", event.metadata().level().as_str());
+        line.value("service", &self.service);
+        match fields.get("log.target") {
+            // Records of the `log` crate carry their target as a field.
+            Some(target) => line.raw("target", target),
+            None => line.value("target", event.metadata().target()),
         }
-        for (name, value) in fields.0.iter().filter(|(name, _)| !name.starts_with("log.")) {
-            let name: Cow<'_, str> =
-                if RESERVED.contains(name) { format!("field.{name}").into() } else { (*name).into() };
-            object.serialize_entry(&name, value)?;
+        line.raw("message", fields.get("message").unwrap_or(b"\"\""));
+        each_span_field(spans, |name, json| {
+            if LIFTED.contains(&name) && fields.get(name).is_none() {
+                line.raw(name, json);
+            }
+        });
+        for (name, json) in fields.iter() {
+            if RESERVED.contains(&name) && name != "message" {
+                line.raw(&format!("field.{name}"), json);
+            } else if name != "message" && !name.starts_with("log.") {
+                line.raw(name, json);
+            }
         }
-        if let Some(span) = spans.rest {
-            object.serialize_entry("span", &span)?;
+        if let Some(innermost) = spans.last() {
+            line.key("span");
+            line.0.push(b'{');
+            each_span_field(spans, |name, json| {
+                if !LIFTED.contains(&name) && name != "name" {
+                    line.raw(name, json);
+                }
+            });
+            line.value("name", innermost.name());
+            line.0.push(b'}');
         }
-        object.end()
+        line.0.extend_from_slice(b"}\n");
+        line
     }
 }
 
-/// What the spans around an event say.
-struct Spans {
-    lifted: Vec<(&'static str, Value)>,
-    rest: Option<Map<String, Value>>,
+/// From the outermost span inwards; of a name that several have, the inner value.
+fn each_span_field<'a, R: LookupSpan<'a>>(
+    spans: &[SpanRef<'a, R>],
+    mut take: impl FnMut(&'static str, &[u8]),
+) {
+    for (depth, span) in spans.iter().enumerate() {
+        let extensions = span.extensions();
+        let Some(fields) = extensions.get::<Fields>() else { continue };
+        for (name, json) in fields.iter() {
+            let has = |inner: &SpanRef<'a, R>| {
+                inner.extensions().get::<Fields>().is_some_and(|fields| fields.get(name).is_some())
+            };
+            if !spans[depth + 1..].iter().any(has) {
+                take(name, json);
+            }
+        }
+    }
 }
 
-impl Spans {
-    /// From the outermost span inwards; the inner value of a name wins.
-    fn around<S: Subscriber + for<'a> LookupSpan<'a>>(event: &Event<'_>, context: &Context<'_, S>) -> Self {
-        let mut spans = Self { lifted: Vec::new(), rest: None };
-        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
-            let rest = spans.rest.get_or_insert_default();
-            if let Some(Fields(fields)) = span.extensions().get::<Fields>() {
-                for (name, value) in fields {
-                    if LIFTED.contains(name) {
-                        put(&mut spans.lifted, name, value.clone());
-                    } else {
-                        rest.insert((*name).to_owned(), value.clone());
-                    }
-                }
-            }
-            rest.insert("name".to_owned(), span.name().into());
+/// A JSON object on one line, while it is written.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn key(&mut self, name: &str) {
+        if self.0.last() != Some(&b'{') {
+            self.0.push(b',');
         }
-        spans
+        write_json(&mut self.0, name);
+        self.0.push(b':');
+    }
+
+    fn raw(&mut self, name: &str, json: &[u8]) {
+        self.key(name);
+        self.0.extend_from_slice(json);
+    }
+
+    fn value(&mut self, name: &str, value: &str) {
+        self.key(name);
+        write_json(&mut self.0, value);
     }
 }
 
 impl Fields {
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| *known == name)
+    fn with_room_for(fields: usize) -> Self {
+        Self { json: Vec::with_capacity(fields * FIELD_BYTES), places: Vec::with_capacity(fields) }
     }
 
-    fn remove(&mut self, name: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(known, _)| *known == name)?;
-        Some(self.0.remove(at).1)
+    fn iter(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.places.iter().map(|(name, place)| (*name, &self.json[place.clone()]))
     }
 
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        let value = if is_secret(field.name()) { "***".into() } else { value.into() };
-        put(&mut self.0, field.name(), value);
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, json)| json)
+    }
+
+    fn put(&mut self, field: &Field, value: impl Serialize) {
+        let name = field.name();
+        let start = self.json.len();
+        if is_secret(name) {
+            write_json(&mut self.json, "***");
+        } else {
+            write_json(&mut self.json, value);
+        }
+        let place = start..self.json.len();
+        match self.places.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = place,
+            None => self.places.push((name, place)),
+        }
     }
 }
 
-fn put(fields: &mut Vec<(&'static str, Value)>, name: &'static str, value: Value) {
-    match fields.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, old)) => *old = value,
-        None => fields.push((name, value)),
+/// Appends a value; one that cannot be told in JSON is `null`, so that the line stays whole.
+fn write_json(json: &mut Vec<u8>, value: impl Serialize) {
+    let start = json.len();
+    if serde_json::to_writer(&mut *json, &value).is_err() {
+        json.truncate(start);
+        json.extend_from_slice(b"null");
+    }
+}
+
+/// Text that is written as it is formatted.
+struct Shown<T>(T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 
 /// Whether a field of this name may hold a secret.
 pub(super) fn is_secret(name: &str) -> bool {
-    SECRET_NAMES.iter().any(|part| name.contains(part))
+    // Names are a few letters: setting up a search costs more than comparing at each place.
+    let has = |part: &str| name.as_bytes().windows(part.len()).any(|window| window == part.as_bytes());
+    SECRET_NAMES.into_iter().any(has)
 }
 
 /// An error with its causes, outermost first.
@@ -205,6 +264,6 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
+        self.put(field, Shown(format_args!("{value:?}")));
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tracing_subscriber::{Layer as _, layer::SubscriberExt as _};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{Config, Format, check_level, filter, layer};
 
@@ -32,8 +32,7 @@ fn logged(format: Format, level: &str, body: impl FnOnce()) -> Vec<String> {
     let config = Config { service_name: "test".to_owned(), level: level.to_owned(), format };
     let writer = buffer.clone();
     let lines = layer(&config, false, move || writer.clone());
-    let subscriber =
-        tracing_subscriber::registry().with(lines.with_filter(filter(level).expect("directives")));
+    let subscriber = tracing_subscriber::registry().with(filter(level).expect("directives")).with(lines);
     tracing::subscriber::with_default(subscriber, body);
     let bytes = buffer.0.lock().expect("no panic").clone();
     String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()

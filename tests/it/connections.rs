@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     client::{Client, RawAnswer, read_to_close, send_raw, until, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
-    http2, noise,
+    http2, large,
     server::TestServer,
 };
 
@@ -136,8 +136,8 @@ async fn body_that_stalls_is_408() {
 async fn reader_that_stops_is_cut_off_and_one_that_is_slow_is_not() {
     let settings = [("WRITE_TIMEOUT", SHORT), ("IDLE_TIMEOUT", LONG), ("MAX_CONNECTIONS", "1")];
     let server = TestServer::start_with(&settings).await;
-    let image = noise::stored(server.folder(), 8, Duration::ZERO, Duration::from_secs(3600)).await;
-    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", noise::path_of(&image));
+    let image = large::stored(server.folder(), 8, Duration::ZERO, Duration::from_secs(3600)).await;
+    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", large::path_of(&image));
 
     let mut stopped = connect_narrow(&server).await;
     stopped.write_all(request.as_bytes()).await.expect("taken");
@@ -266,6 +266,7 @@ async fn streams_opened_and_reset_start_no_more_generations_than_the_rate_allows
                 break;
             }
             // Time for the server to take them up.
+            within(fake.wait_until(|counts| counts.started > 0)).await;
             sleep(Duration::from_millis(20)).await;
             if stream.write_all(&resets).await.is_err() {
                 break;

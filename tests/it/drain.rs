@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::{
     client::{Client, Era, sha256, until, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
-    noise,
+    large,
     process::{Process, run},
+    server::TestServer,
     store_conformance,
 };
 
@@ -116,6 +117,21 @@ async fn generation_longer_than_the_grace_is_cut_off_and_the_process_ends() {
 }
 
 #[tokio::test]
+async fn drain_waits_for_requests_and_not_for_idle_connections() {
+    let server = TestServer::start_with(&[("SHUTDOWN_GRACE", LONG), ("IDLE_TIMEOUT", LONG)]).await;
+    let client = server.client();
+    assert_eq!(client.get("/health").await.status, 200);
+    assert!(within(server.stop()).await);
+
+    let fake = FakePredictor::start([Prediction::hang()]).await;
+    let server = TestServer::in_front_of(&fake, &[("SHUTDOWN_GRACE", "0.5")]).await;
+    let call = tokio::spawn(server.client().call(Era::Modern, &json!({"prompt": "a fox"})).send());
+    within(fake.wait_until(|counts| counts.started == 1)).await;
+    assert!(!within(server.stop()).await, "it did not wait for what runs");
+    call.abort();
+}
+
+#[tokio::test]
 async fn configuration_that_is_wrong_is_told_whole_and_exits_78() {
     let wrong = [
         ("PORT", "eighty"),
@@ -193,8 +209,8 @@ async fn check_prints_what_is_in_effect_without_secrets() {
 #[tokio::test]
 async fn clean_removes_what_is_due_and_counts_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let due = noise::stored(folder.path(), 0, HOUR * 5, HOUR).await;
-    let alive = noise::stored(folder.path(), 0, HOUR, HOUR * 5).await;
+    let due = large::stored(folder.path(), 0, HOUR * 5, HOUR).await;
+    let alive = large::stored(folder.path(), 0, HOUR, HOUR * 5).await;
     let settings = [("STORAGE_PATH", folder.path().to_str().expect("UTF-8")), ("LOG_FORMAT", "json")];
     for (removed, bytes) in [(1, due.bytes.len()), (0, 0)] {
         let (code, out, err) = text(&run(&["clean", "--json"], &settings).await);

@@ -4,10 +4,14 @@
 mod client;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
+#[path = "../support/fake_s3.rs"]
+mod fake_s3;
 #[path = "../support/http2.rs"]
 mod http2;
-#[path = "../support/noise.rs"]
-mod noise;
+#[path = "../support/large.rs"]
+mod large;
+#[path = "../support/mount.rs"]
+mod mount;
 #[path = "../support/peers.rs"]
 mod peers;
 #[path = "../support/process.rs"]
@@ -22,11 +26,17 @@ mod architecture;
 mod connections;
 mod delivery;
 mod drain;
+mod faults;
+mod http_semantics;
 mod kserve_peer;
 mod kserve_v1;
 mod limits;
 mod mcp;
 mod memory;
+mod observability;
 mod rest;
 mod s3;
+mod s3_faults;
+mod signed;
 mod store;
+mod variants;

@@ -5,16 +5,12 @@
 
 use std::{
     io::Write,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use mcp_image_server::{
     secret::Secret,
-    storage::{
-        self, Backend, Config, Delivery, Error, Expired, Fallback, FileStore, ImageStore, ListQuery,
-        S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts,
-    },
+    storage::{self, Backend, Config, Delivery, Error, S3Config, S3Credentials, S3Identity, S3Timeouts},
 };
 use tempfile::TempDir;
 
@@ -23,7 +19,6 @@ use crate::store_conformance::{
 };
 
 const BASE_URL: &str = "http://images.example";
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(format!("S3_TEST_{name}")).ok()
@@ -90,3 +85,84 @@ conforms!(ceph_with_fallback, {
     let fallback = Some(folder.path().to_owned());
     (started(S3Config { fallback, ..peer!() }).await.unwrap(), folder)
 });
+
+#[tokio::test]
+async fn keys_that_are_wrong_are_told_at_the_start() {
+    let s3 = peer!();
+    let with = |id: &str, key: &str| {
+        let mut s3 = s3.clone();
+        s3.identity.keys = Some(keys(id, key));
+        s3
+    };
+    let id = variable("ACCESS_KEY_ID").unwrap();
+    for (s3, expected) in [
+        (with(&id, "wrong"), "check AWS_SECRET_ACCESS_KEY"),
+        (with("nobody", "wrong"), "check AWS_ACCESS_KEY_ID"),
+        (S3Config { bucket: "no-such-bucket-here".to_owned(), ..s3.clone() }, "check S3_BUCKET"),
+    ] {
+        let error = started(s3).await.err().expect("refused");
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn rights_that_a_reader_lacks_are_named_one_by_one() {
+    let mut s3 = peer!();
+    let (id, key) =
+        (variable("READER_ACCESS_KEY_ID").unwrap(), variable("READER_SECRET_ACCESS_KEY").unwrap());
+    s3.identity.keys = Some(keys(&id, &key));
+    let error = started(s3).await.err().expect("refused");
+    let text = std::error::Error::source(&error).unwrap().to_string();
+    assert!(matches!(error, Error::ReadOnly(_)), "{error:?}");
+    assert!(text.contains("missing: s3:PutObject, s3:DeleteObject"), "{text}");
+}
+
+#[tokio::test]
+async fn signed_url_gives_the_image_until_the_image_ends() {
+    let store = started(S3Config { delivery: Delivery::Redirect, ..peer!() }).await.unwrap();
+    let image = saved(&store, image(100_000, Duration::ZERO, Duration::from_secs(3))).await;
+    let redirect = store.redirect(image.metadata.image_id).await.unwrap().expect("a redirect");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async || client.get(&redirect.url).send().await.unwrap();
+    let response = get().await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "image/png");
+    assert!(response.headers()["content-disposition"].to_str().unwrap().starts_with("inline; filename="));
+    assert!(response.bytes().await.unwrap() == image.bytes);
+    let tampered = redirect.url.replace("image%2Fpng", "text%2Fhtml");
+    assert_eq!(client.get(tampered).send().await.unwrap().status(), 403);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(get().await.status(), 403);
+}
+
+#[tokio::test]
+async fn prefix_with_any_characters_works() {
+    let s3 = peer!();
+    let prefix = format!("{}a b+c%2F&=?#ü/雪/", s3.prefix);
+    let store = started(S3Config { prefix, ..s3 }).await.unwrap();
+    let image = saved(&store, fresh(1000)).await;
+    assert_whole(&store, &image).await;
+    assert_eq!(list_all(&store, None, 10).await, [image.metadata.image_id]);
+    assert_eq!(store.expire(SystemTime::now() + HOUR * 2).await.unwrap().removed, 1);
+    assert_absent(&store, image.metadata.image_id).await;
+}
+
+/// More than a page of S3 holds, in one moment and over months.
+#[tokio::test]
+async fn many_images_are_listed_and_expired_in_pages() {
+    let store = started(peer!()).await.unwrap();
+    let ages = (0..300).map(|i| HOUR * 24 * 90 + Duration::from_millis(i));
+    let ages = ages.chain((0..300).map(|i| HOUR * 2 + Duration::from_secs(i)));
+    let images: Vec<_> = ages.map(|age| image(50, age, HOUR * 24 * 91)).collect();
+    for batch in images.chunks(32) {
+        futures_util::future::join_all(batch.iter().map(|image| saved(&store, image.clone()))).await;
+    }
+    let mut expected: Vec<_> = images.iter().map(|image| image.metadata.image_id).collect();
+    expected.sort_by_key(|id| std::cmp::Reverse(*id));
+    assert!(list_all(&store, None, 100).await == expected);
+    let now = SystemTime::now() + HOUR * 24 * 2;
+    assert_eq!(store.expire(now).await.unwrap().removed, 300);
+    assert_eq!(store.expire(now).await.unwrap().removed, 0);
+    assert!(list_all(&store, None, 1000).await == expected[..300]);
+}

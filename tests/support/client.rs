@@ -16,7 +16,7 @@ use tokio::{
 /// The current revision of the protocol.
 pub(crate) const MODERN: &str = "2026-07-28";
 /// Longer than anything takes that is going to happen at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for what must come; a test that would hang fails instead.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {

@@ -101,6 +101,11 @@ impl Process {
         self.log.lines()
     }
 
+    /// The lines of its standard output so far.
+    pub(crate) fn output(&self) -> Vec<String> {
+        self.output.lines()
+    }
+
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());

@@ -9,7 +9,7 @@ use mcp_image_server::{
     generate::Generator,
     health::Health,
     metrics,
-    predictor::{Description, Error, Prediction, Predictor, ProgressSender, Request, State},
+    predictor::{Description, Error, Held, Prediction, Predictor, ProgressSender, Request, State},
     serve::{self, serve_connection},
     stack::{Rooms, Stack},
     storage,
@@ -100,7 +100,7 @@ impl Predictor for Instant {
     }
 
     async fn predict(&self, _: &Request, _: &ProgressSender) -> Result<Prediction, Error> {
-        Ok(Prediction { image: Bytes::from_static(include_bytes!("grey.png")), model: None, seed: None })
+        Ok(Prediction { image: Bytes::from_static(include_bytes!("grey.png")), model: None, seed: None, held: Held::default() })
     }
 
     async fn probe(&self) -> State {

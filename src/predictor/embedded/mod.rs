@@ -50,7 +50,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Description, Error, Prediction, Predictor, Progress, ProgressSender, Request, State};
+use super::{Description, Error, Held, Prediction, Predictor, Progress, ProgressSender, Request, State};
 
 /// The procedural artist.
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,7 +97,12 @@ impl Predictor for Embedded {
         let png = painting.await.map_err(|error| failed(format!("painting stopped: {error}")))?;
         let png = png.map_err(|error| failed(format!("encoding stopped: {error}")))?;
         let png = png.ok_or_else(|| failed("painting was given up".to_owned()))?;
-        Ok(Prediction { image: Bytes::from(png), model: Some(MODEL.to_owned()), seed: Some(seed) })
+        Ok(Prediction {
+            image: Bytes::from(png),
+            model: Some(MODEL.to_owned()),
+            seed: Some(seed),
+            held: Held::default(),
+        })
     }
 
     async fn probe(&self) -> State {

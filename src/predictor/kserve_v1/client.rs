@@ -9,7 +9,7 @@ use reqwest::{RequestBuilder, Response, redirect};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use super::super::{Error, KserveV1Config, State};
+use super::super::{Error, Held, KserveV1Config, Memory, State};
 use super::BuildError;
 use super::classify::{Refusal, one_line};
 use super::credentials::Credentials;
@@ -35,6 +35,9 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A peer that vanished while it draws is noticed, though no byte flows.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// What a connection reads into at most, besides the image: hyper's own limit, rounded up.
+const READ_BUFFER: u64 = 420 * 1024;
+
 /// Calls one model.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -42,6 +45,7 @@ pub(super) struct Client {
     probes: reqwest::Client,
     config: KserveV1Config,
     credentials: Credentials,
+    memory: Memory,
 }
 
 /// Why a call gave no reply.
@@ -58,6 +62,7 @@ impl Client {
             predictions: http_client(&config, config.connect_timeout)?,
             probes: http_client(&config, config.connect_timeout.min(PROBE_CONNECT_TIMEOUT))?,
             credentials: Credentials::new(config.bearer.as_ref())?,
+            memory: Memory::new(config.max_image_bytes),
             config,
         })
     }
@@ -67,7 +72,7 @@ impl Client {
     }
 
     /// Sends one prediction and reads its reply. Dropping the future closes the connection.
-    pub(super) async fn predict(&self, body: Bytes) -> Result<Reply, Failure> {
+    pub(super) async fn predict(&self, body: Bytes) -> Result<(Reply, Held), Failure> {
         let request = self.predictions.post(self.config.predict_url.clone());
         let request = self.authorized(request.header(CONTENT_TYPE, "application/json").body(body)).await;
         let dispatched = Instant::now();
@@ -104,21 +109,25 @@ impl Client {
         }
     }
 
-    async fn reply(&self, mut response: Response) -> Result<Reply, Error> {
+    async fn reply(&self, mut response: Response) -> Result<(Reply, Held), Error> {
         if let Some(media_type) = other_media_type(response.headers()) {
             return Err(Error::BadReply {
                 reason: format!("its type is {media_type}, not application/json"),
             });
         }
         let mut reader = ReplyReader::new(response.content_length(), self.config.max_image_bytes)?;
+        let reading = self.memory.read(reader.most_image_bytes() + READ_BUFFER).await;
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             reader.push(&chunk)?;
         }
-        if !reader.is_slow_to_finish() {
-            return reader.finish();
-        }
-        let finished = tokio::task::spawn_blocking(|| reader.finish()).await;
-        finished.unwrap_or_else(|panic| Err(Error::BadReply { reason: panic.to_string() }))
+        let reply = if reader.is_slow_to_finish() {
+            let finished = tokio::task::spawn_blocking(|| reader.finish()).await;
+            finished.unwrap_or_else(|panic| Err(Error::BadReply { reason: panic.to_string() }))?
+        } else {
+            reader.finish()?
+        };
+        let held = reading.into_held(reply.image.len() as u64);
+        Ok((reply, held))
     }
 
     async fn refused(&self, response: Response, dispatched: Instant) -> Failure {

@@ -30,7 +30,7 @@ use self::observe::Observed;
 pub use self::reply::{Reply, max_reply_bytes, parse_reply};
 use self::retry::Retries;
 use super::{
-    Description, Error, KserveV1Config, Prediction, Predictor, Progress, ProgressSender, Request, State,
+    Description, Error, Held, KserveV1Config, Prediction, Predictor, Progress, ProgressSender, Request, State,
 };
 
 const PROTOCOL: &str = "kserve-v1";
@@ -106,12 +106,13 @@ impl KserveV1 {
             let body = instance::body(request, omitted);
             let attempt = self.attempt(request, body, progress, starting);
             let Failure { error, unknown_key } = match timeout_at(deadline, attempt).await {
-                Ok(Ok(reply)) => {
+                Ok(Ok((reply, held))) => {
                     let sent = request.seed.filter(|_| config.takes_seed && !omitted.contains(Key::Seed));
                     return Ok(Prediction {
                         image: reply.image,
                         model: reply.model,
                         seed: reply.seed.or(sent),
+                        held,
                     });
                 }
                 Ok(Err(failure)) => failure,
@@ -152,7 +153,7 @@ impl KserveV1 {
         body: Bytes,
         progress: &ProgressSender,
         starting: bool,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<(Reply, Held), Failure> {
         let dispatched = Instant::now();
         let expected = self.estimate.expected(request);
         // A model that was starting a moment ago may still be: the first second decides.

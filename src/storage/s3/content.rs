@@ -84,7 +84,7 @@ struct Reading {
     /// The hash so far and what it must come to, where all of the image is read.
     check: Option<(Sha256, String)>,
     resumed: u32,
-    /// Time spent on waiting for bytes.
+    /// Time spent on waiting for bytes of this answer, and those that came.
     waited: Duration,
     read: u64,
 }
@@ -111,6 +111,7 @@ impl Reading {
                 return Err(self.failed(failure));
             }
             self.resumed += 1;
+            (self.waited, self.read) = (Duration::ZERO, 0);
             counter!("mcp_image_s3_resumed_reads_total").increment(1);
             tracing::debug!(image_id = %self.id, %failure, at = self.rest.start, "a read is resumed");
         }

@@ -2,63 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::SystemTime,
-};
+use std::{fs, time::SystemTime};
 
 use mcp_image_server::storage::{Backend, Error};
-use tempfile::TempDir;
 
 use super::{
     folder::{file_of, tree},
     open,
 };
-use crate::peers::left_out;
+use crate::mount::Mount;
 use crate::store_conformance::{HOUR, Store, assert_absent, assert_whole, fresh, image, list_all, saved};
-
-/// A file system of its own in memory; gone when dropped.
-struct Mount {
-    folder: TempDir,
-}
-
-impl Mount {
-    /// Mounts one; `None` where that is not permitted, which is an error where all tests must run.
-    fn new(options: &str) -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        let mounted = mount(&["-t", "tmpfs", "-o", options, "tmpfs"], folder.path());
-        if let Err(reason) = mounted {
-            left_out("the right to mount", &reason);
-            return None;
-        }
-        Some(Self { folder })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().to_owned()
-    }
-
-    fn remount(&self, options: &str) {
-        mount(&["-o", &format!("remount,{options}")], self.folder.path()).unwrap();
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
-    }
-}
-
-fn mount(arguments: &[&str], folder: &Path) -> Result<(), String> {
-    let output = Command::new("mount").args(arguments).arg(folder).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 fn store(mount: &Mount, sync: bool) -> Store {
     open(Backend::File { path: mount.path() }, sync)

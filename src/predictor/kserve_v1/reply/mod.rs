@@ -70,6 +70,7 @@ pub const fn max_reply_bytes(max_image_bytes: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct ReplyReader {
     scanner: Scanner,
+    length: Option<u64>,
     left: u64,
     max_image_bytes: u64,
 }
@@ -84,9 +85,15 @@ impl ReplyReader {
         let capacity = length.unwrap_or(0) / 4 * 3;
         Ok(Self {
             scanner: Scanner::new(to_usize(capacity), to_usize(max_image_bytes)),
+            length,
             left,
             max_image_bytes,
         })
+    }
+
+    /// Bytes that the image can have, as far as the reply's length is known.
+    pub(super) fn most_image_bytes(&self) -> u64 {
+        self.length.map_or(self.max_image_bytes, |length| (length / 4 * 3).min(self.max_image_bytes))
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Large pictures: noise, which no encoding makes small.
+//! Large pictures, which are so because nothing in them is compressed.
 
 use std::{
     path::Path,
@@ -11,20 +11,20 @@ use mcp_image_server::{
     image::{Format, Generation, ImageId, Metadata},
     storage::{FileStore, ImageStore, NewImage},
 };
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::client::sha256;
 
 /// Bytes of a pixel.
 const PIXEL: u32 = 3;
 
-/// A square PNG of a little more than so many megabytes (2^20 bytes).
+/// A square PNG of a little more than so many megabytes (2^20 bytes), and its side.
 pub(crate) fn png(megabytes: u32) -> (Bytes, u32) {
     let side = ((megabytes << 20) / PIXEL).isqrt() + 1;
-    let mut pixels = vec![0; (side * side * PIXEL) as usize];
-    StdRng::seed_from_u64(7).fill(&mut pixels[..]);
+    let shade = |at: u32| u8::try_from(at * 255 / side).unwrap_or(u8::MAX);
+    let pixels: Vec<_> = (0..side * side).flat_map(|at| [shade(at % side), shade(at / side), 99]).collect();
     let mut encoded = Vec::new();
-    png::PngEncoder::new_with_quality(&mut encoded, png::CompressionType::Fast, png::FilterType::NoFilter)
+    let (plain, unfiltered) = (png::CompressionType::Uncompressed, png::FilterType::NoFilter);
+    png::PngEncoder::new_with_quality(&mut encoded, plain, unfiltered)
         .write_image(&pixels, side, side, ExtendedColorType::Rgb8)
         .expect("encodes");
     (encoded.into(), side)
@@ -45,12 +45,12 @@ pub(crate) async fn stored(folder: &Path, megabytes: u32, age: Duration, life: D
         expires_at: (created + life).into(),
         thumbhash: None,
         generation: Generation {
-            prompt: "noise".to_owned(),
+            prompt: "large".to_owned(),
             negative_prompt: None,
             num_inference_steps: 1,
             guidance_scale: 1.0,
             seed: None,
-            model: "noise".to_owned(),
+            model: "large".to_owned(),
             predictor: "none".to_owned(),
             generation_seconds: 0.0,
         },
