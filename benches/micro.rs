@@ -60,12 +60,11 @@ fn whole_stack(folder: &std::path::Path) -> Stack {
     tracing_subscriber::registry().with(filter).with(lines).init();
     let store = storage::open(&config.storage).unwrap();
     let generator = Generator::new(Arc::new(Embedded::new()), store.clone(), config.generate);
-    let delivery = Delivery::new(store.clone(), &config.images, None);
     let rooms = Rooms {
         mcp: ImageServer::new("bench", Arc::new(generator.clone())),
-        health: Health::new(generator.clone(), store),
+        health: Health::new(generator.clone(), store.clone()),
         generator,
-        delivery,
+        delivery: Delivery::new(store, &config.images, None),
         metrics: metrics::install().unwrap(),
     };
     Stack::new(&rooms, &config.stack, true).unwrap()

@@ -126,6 +126,12 @@ pub fn open_store(config: &storage::Config) -> Result<Arc<dyn ImageStore>, Error
     storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
 }
 
+/// An error and what is behind it, on one line: here the reader is the operator.
+fn causes(error: &dyn std::error::Error) -> String {
+    let behind = std::iter::successors(error.source(), |error| error.source());
+    behind.fold(error.to_string(), |text, error| format!("{text}: {error}"))
+}
+
 type Delivered = (Delivery, Arc<dyn ImageStore>, Option<PurgerHandle>);
 
 /// Delivery of what is in `store`, and the store for all others: what they remove, delivery hears of.
@@ -135,12 +141,6 @@ fn delivery(config: &Config, store: Arc<dyn ImageStore>) -> Result<Delivered, Er
     let delivery = Delivery::new(store.clone(), &config.images, purger);
     let store = Arc::new(Watched::new(store, Arc::new(delivery.clone())));
     Ok((delivery, store, handle))
-}
-
-/// An error and what is behind it, on one line: here the reader is the operator.
-fn causes(error: &dyn std::error::Error) -> String {
-    let behind = std::iter::successors(error.source(), |error| error.source());
-    behind.fold(error.to_string(), |text, error| format!("{text}: {error}"))
 }
 
 fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
