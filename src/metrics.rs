@@ -160,6 +160,24 @@ pub const METRICS: &[Described] = &[
         Some(Unit::Seconds),
         "When a cleaning cycle last went well, as seconds since 1970",
     ),
+    counter(
+        "mcp_image_cache_lookups_total",
+        None,
+        "Images and variants looked for in memory, by kind and outcome",
+    ),
+    level(
+        "mcp_image_cache_bytes",
+        Some(Unit::Bytes),
+        "Bytes of images and variants in memory, kept or still being sent",
+    ),
+    counter("mcp_image_variants_total", None, "Variants made, or not, by format and outcome"),
+    duration("mcp_image_variant_duration_seconds", "Work on one variant: decoding, scaling, encoding"),
+    counter(
+        "mcp_image_purged_images_total",
+        None,
+        "Images that the purge webhook is to be told of, by outcome",
+    ),
+    level("mcp_image_purge_queue_depth", None, "Images that the purge webhook is still to be told of"),
     level("mcp_image_connections_open", None, "Connections open now"),
     counter("mcp_image_connections_total", None, "Connections that were taken, by how they ended"),
 ];

@@ -167,6 +167,14 @@ fn is_final(status: StatusCode) -> bool {
     !status.is_server_error() && !passing.contains(&status)
 }
 
+/// Exports what is counted from the start.
+pub(super) fn register() {
+    for outcome in ["queued", "dropped", "told", "failed"] {
+        count(outcome, 0);
+    }
+    gauge!("mcp_image_purge_queue_depth").set(0.0);
+}
+
 fn count(outcome: &'static str, images: usize) {
     counter!("mcp_image_purged_images_total", "outcome" => outcome).increment(images as u64);
 }

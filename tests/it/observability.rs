@@ -124,6 +124,8 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
     let arguments = json!({"prompt": MARK, "width": 64, "height": 64});
     let result = client.tool_result(Era::Modern, &arguments).await;
     client.fetch_whole(&result["structuredContent"]).await;
+    let variant = format!("{}?w=64", result["structuredContent"]["url"].as_str().expect("a URL"));
+    assert_eq!(client.get(&variant).await.status, 200);
     send_odd_requests(&client, server.authority()).await;
 
     // The cleaner comes by within its interval.
@@ -150,6 +152,8 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
     let fixed = [
         "backend",
         "commit",
+        "format",
+        "kind",
         "le",
         "limiter",
         "method",
