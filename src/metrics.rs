@@ -103,6 +103,33 @@ pub const METRICS: &[Described] = &[
     ),
     counter("mcp_image_storage_written_bytes_total", Some(Unit::Bytes), "Bytes of images saved, by backend"),
     counter("mcp_image_storage_read_bytes_total", Some(Unit::Bytes), "Bytes of images read, by backend"),
+    counter("mcp_image_s3_requests_total", None, "Requests to S3, by operation and outcome; each try counts"),
+    duration(
+        "mcp_image_s3_request_duration_seconds",
+        "Requests to S3, by operation; of an image's download, to its head",
+    ),
+    counter("mcp_image_s3_retries_total", None, "Requests to S3 tried again, by operation"),
+    counter(
+        "mcp_image_s3_resumed_reads_total",
+        None,
+        "Downloads from S3 that broke off and were taken up again",
+    ),
+    level("mcp_image_s3_breaker_open", None, "1 while S3 is left alone after failures in a row, else 0"),
+    counter(
+        "mcp_image_fallback_saves_total",
+        None,
+        "Images saved in the fallback folder because S3 was away",
+    ),
+    counter(
+        "mcp_image_fallback_moved_total",
+        None,
+        "Images moved from the fallback folder to S3, by outcome",
+    ),
+    level(
+        "mcp_image_fallback_images",
+        None,
+        "Images in the fallback folder that wait to be moved; counted up to 100",
+    ),
     counter("mcp_image_cleaner_runs_total", None, "Cleaning cycles, by outcome"),
     counter("mcp_image_cleaner_removed_images_total", None, "Expired images removed"),
     counter("mcp_image_cleaner_removed_bytes_total", Some(Unit::Bytes), "Bytes of expired images removed"),

@@ -211,7 +211,7 @@ async fn log_is_one_json_object_a_line_whatever_comes_in_and_holds_no_secret() {
     let client = server.client();
     let arguments = json!({"prompt": NASTY, "width": 64, "height": 64, "seed": 7}).to_string();
     let traced = |id: &str| {
-        let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         client
             .post(GENERATE_IMAGE, arguments.clone())
             .header("x-request-id", id)

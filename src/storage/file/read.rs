@@ -23,13 +23,17 @@ use crate::{
 /// Metadata larger than this is not ours.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 1 << 20;
 
-/// Bytes that the chunks of all readers together may have.
+/// Bytes that the chunks of all readers together may have, but for the smallest ones.
 const READ_BUDGET: u64 = 16 << 20;
 
-/// A chunk's length at most: with few readers, large ones cost less.
+/// The part of what is left of the budget that a chunk may have: readers that stop with a chunk in
+/// hand leave room for others, whoever came first.
+const SHARE: u64 = 16;
+
+/// A chunk's length at most: where there is room, large ones cost less.
 const MAX_CHUNK: u64 = 256 << 10;
 
-/// A chunk's length at least: beyond 512 readers the budget gives way.
+/// A chunk's length at least: when there is no room left, the budget gives way.
 const MIN_CHUNK: u64 = 32 << 10;
 
 /// What lies beside an image.
@@ -118,12 +122,7 @@ struct FileContent {
 #[async_trait]
 impl Content for FileContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let reading = Reading {
-            id: self.id,
-            file: Arc::new(self.file),
-            rest: range,
-            reader: Reader::new(self.readers),
-        };
+        let reading = Reading { id: self.id, file: Arc::new(self.file), rest: range, readers: self.readers };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
     }
 
@@ -151,30 +150,39 @@ impl Content for FileContent {
     }
 }
 
-/// How many readers share the budget.
+/// Bytes of all chunks that readers were given and still hold.
 #[derive(Debug, Default)]
 pub(super) struct Readers(AtomicU64);
 
-/// One of the readers, for as long as its stream lives.
-struct Reader(Arc<Readers>);
-
-impl Reader {
-    fn new(readers: Arc<Readers>) -> Self {
-        readers.0.fetch_add(1, Ordering::Relaxed);
-        Self(readers)
-    }
-
-    /// The length of the next chunk: this reader's share of the budget.
-    fn chunk(&self) -> u64 {
-        let share = READ_BUDGET / self.0.0.load(Ordering::Relaxed).max(1);
+impl Readers {
+    /// A buffer for the next chunk of a reader that wants so many bytes.
+    fn chunk(self: &Arc<Self>, wanted: u64) -> Chunk {
+        let share = READ_BUDGET.saturating_sub(self.0.load(Ordering::Relaxed)) / SHARE;
         // Whole pages.
-        share.clamp(MIN_CHUNK, MAX_CHUNK) & !4095
+        let length = wanted.min(share.clamp(MIN_CHUNK, MAX_CHUNK) & !4095);
+        self.0.fetch_add(length, Ordering::Relaxed);
+        // At most `MAX_CHUNK`.
+        let bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        Chunk { bytes, length, readers: Arc::clone(self) }
     }
 }
 
-impl Drop for Reader {
+/// A chunk in a reader's hands; counted until it is dropped.
+struct Chunk {
+    bytes: Vec<u8>,
+    length: u64,
+    readers: Arc<Readers>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.readers.0.fetch_sub(self.length, Ordering::Relaxed);
     }
 }
 
@@ -183,7 +191,7 @@ struct Reading {
     id: ImageId,
     file: Arc<File>,
     rest: Range<u64>,
-    reader: Reader,
+    readers: Arc<Readers>,
 }
 
 impl Reading {
@@ -191,17 +199,15 @@ impl Reading {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let wanted = self.reader.chunk().min(self.rest.end - self.rest.start);
-        // At most `MAX_CHUNK`.
-        let mut buffer = vec![0; usize::try_from(wanted).unwrap_or_default()];
+        let mut chunk = self.readers.chunk(self.rest.end - self.rest.start);
         let offset = self.rest.start;
-        let mut read = read_cached(&self.file, &mut buffer, offset);
+        let mut read = read_cached(&self.file, &mut chunk.bytes, offset);
         if read == 0 {
             let (id, file) = (self.id, Arc::clone(&self.file));
-            (buffer, read) = blocking(move || {
-                let read = read_full(&file, &mut buffer, offset)
+            (chunk, read) = blocking(move || {
+                let read = read_full(&file, &mut chunk.bytes, offset)
                     .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
-                Ok((buffer, read))
+                Ok((chunk, read))
             })
             .await?;
         }
@@ -209,9 +215,9 @@ impl Reading {
             let reason = format!("it ends at byte {offset}, {} were asked for", self.rest.end);
             return Err(Error::Corrupt { id: self.id, reason });
         }
-        buffer.truncate(read);
+        chunk.bytes.truncate(read);
         self.rest.start += read as u64;
-        Ok(Some((Bytes::from(buffer), self)))
+        Ok(Some((Bytes::from_owner(chunk), self)))
     }
 }
 
@@ -248,15 +254,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunk_shrinks_with_readers_and_grows_back() {
+    fn chunks_in_hand_make_further_ones_smaller_until_they_are_dropped() {
         let readers = Arc::new(Readers::default());
-        let first = Reader::new(Arc::clone(&readers));
-        assert_eq!(first.chunk(), MAX_CHUNK);
-        let others: Vec<_> = (0..255).map(|_| Reader::new(Arc::clone(&readers))).collect();
-        assert_eq!(first.chunk(), READ_BUDGET / 256);
-        let more: Vec<_> = (0..10_000).map(|_| Reader::new(Arc::clone(&readers))).collect();
-        assert_eq!(first.chunk(), MIN_CHUNK);
-        drop((others, more));
-        assert_eq!(first.chunk(), MAX_CHUNK);
+        let mut held = vec![readers.chunk(u64::MAX)];
+        assert_eq!(held[0].length, MAX_CHUNK);
+        held.extend((0..255).map(|_| readers.chunk(u64::MAX)));
+        assert!(held.windows(2).all(|pair| pair[0].length >= pair[1].length));
+        assert_eq!(held[255].length, MIN_CHUNK);
+        let bytes = held.iter().map(|chunk| chunk.length).sum::<u64>();
+        assert!(bytes < READ_BUDGET + 256 * MIN_CHUNK, "{bytes}");
+        assert_eq!(readers.0.load(Ordering::Relaxed), bytes);
+        drop(held);
+        assert_eq!(readers.chunk(u64::MAX).length, MAX_CHUNK);
+        assert_eq!(readers.chunk(7).length, 7);
+        assert_eq!(readers.0.load(Ordering::Relaxed), 0);
     }
 }
