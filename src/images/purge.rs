@@ -135,7 +135,7 @@ impl Worker {
                 Ok(status) => warn!(%status, attempt, images, "IMAGE_PURGE_WEBHOOK does not take it now"),
                 // The URL may hold a token.
                 Err(error) => {
-                    warn!(error = %error.without_url(), attempt, images, "IMAGE_PURGE_WEBHOOK cannot be reached")
+                    warn!(error = %error.without_url(), attempt, images, "IMAGE_PURGE_WEBHOOK cannot be reached");
                 }
             }
             if attempt < TRIES {
