@@ -136,7 +136,10 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
         assert!(scrape.help.contains(family), "{family} has no help text");
         assert!(scrape.kinds.contains_key(family), "{family} has no type");
     }
-    for metric in METRICS {
+    // Counted with a bucket or a purge webhook alone: their own tests see them.
+    let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge"];
+    for metric in METRICS.iter().filter(|metric| !elsewhere.iter().any(|part| metric.name.starts_with(part)))
+    {
         assert!(families.contains(metric.name), "{} has no sample", metric.name);
     }
     for name in [
