@@ -1,6 +1,8 @@
 //! The S3 store against a real Ceph RADOS Gateway, whose address is in `S3_TEST_ENDPOINT` (see
 //! `tests/peers/ceph.sh`). Without one these tests are left out, and say so.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, SystemTime};
 
 use mcp_image_server::{
