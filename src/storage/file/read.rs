@@ -121,12 +121,7 @@ struct FileContent {
 #[async_trait]
 impl Content for FileContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let reading = Reading {
-            id: self.id,
-            file: Arc::new(self.file),
-            rest: range,
-            readers: self.readers,
-        };
+        let reading = Reading { id: self.id, file: Arc::new(self.file), rest: range, readers: self.readers };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
     }
 
