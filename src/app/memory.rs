@@ -60,9 +60,9 @@ mod tests {
     }
 
     #[test]
-    fn budget_of_delivery_grows_with_connections_beyond_512() {
+    fn budget_of_delivery_grows_with_connections() {
         assert_eq!(part(&[("MAX_CONNECTIONS", "512")], "delivery"), 16 << 20);
-        assert_eq!(part(&[("MAX_CONNECTIONS", "1024")], "delivery"), 32 << 20);
+        assert_eq!(part(&[("MAX_CONNECTIONS", "1024")], "delivery"), 24 << 20);
     }
 
     #[test]
