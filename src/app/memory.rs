@@ -13,8 +13,8 @@ const LEAST_CACHE: u64 = 16 << 20;
 /// Bytes that each part may hold at most.
 pub(super) fn budget(config: &Config) -> [(&'static str, u64); 6] {
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
-    // Previews are made one a core, variants of images beside them.
-    let decoders = cores + config.images.variant_concurrency as u64;
+    // Previews are made one a core, variants of images and one placeholder beside them.
+    let decoders = cores + config.images.variant_concurrency as u64 + 1;
     let limits = config.generate.limits;
     let stored = match &config.storage.backend {
         Backend::Memory { max_bytes } => *max_bytes,
