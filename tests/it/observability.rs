@@ -163,6 +163,7 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
         "model",
         "operation",
         "outcome",
+        "part",
         "protocol",
         "reason",
         "route",
