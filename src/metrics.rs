@@ -69,6 +69,11 @@ const fn duration(name: &'static str, help: &'static str) -> Described {
 /// Every metric of this server.
 pub const METRICS: &[Described] = &[
     level("mcp_image_build_info", None, "Always 1; the version and the commit are in the labels"),
+    level(
+        "mcp_image_memory_budget_bytes",
+        Some(Unit::Bytes),
+        "What each part of the server may hold at most, by its configuration",
+    ),
     counter("mcp_image_rpc_messages_total", None, "JSON-RPC messages let in, by method"),
     counter("mcp_image_rpc_refused_total", None, "Requests refused before the protocol, by reason"),
     counter("mcp_image_tool_calls_total", None, "Tool calls, by tool and outcome"),
@@ -141,6 +146,24 @@ pub const METRICS: &[Described] = &[
         Some(Unit::Seconds),
         "When a cleaning cycle last went well, as seconds since 1970",
     ),
+    counter(
+        "mcp_image_cache_lookups_total",
+        None,
+        "Images and variants looked for in memory, by kind and outcome",
+    ),
+    level(
+        "mcp_image_cache_bytes",
+        Some(Unit::Bytes),
+        "Bytes of images and variants in memory, kept or still being sent",
+    ),
+    counter("mcp_image_variants_total", None, "Variants made, or not, by format and outcome"),
+    duration("mcp_image_variant_duration_seconds", "Work on one variant: decoding, scaling, encoding"),
+    counter(
+        "mcp_image_purged_images_total",
+        None,
+        "Images that the purge webhook is to be told of, by outcome",
+    ),
+    level("mcp_image_purge_queue_depth", None, "Images that the purge webhook is still to be told of"),
     level("mcp_image_connections_open", None, "Connections open now"),
     counter("mcp_image_connections_total", None, "Connections that were taken, by how they ended"),
 ];

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,18 +23,17 @@ use crate::{
 /// Metadata larger than this is not ours.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 1 << 20;
 
-/// Bytes that the chunks of all readers together may have, but for the smallest ones.
-const READ_BUDGET: u64 = 16 << 20;
+/// Bytes that the chunks of all readers together may have, before they become short.
+const READ_BUDGET: u64 = 8 << 20;
 
-/// The part of what is left of the budget that a chunk may have: readers that stop with a chunk in
-/// hand leave room for others, whoever came first.
-const SHARE: u64 = 16;
-
-/// A chunk's length at most: where there is room, large ones cost less.
+/// A chunk's length at most: large ones cost less.
 const MAX_CHUNK: u64 = 256 << 10;
 
-/// A chunk's length at least: when there is no room left, the budget gives way.
-const MIN_CHUNK: u64 = 32 << 10;
+/// A chunk's length at least: beyond the budget each reader takes this much.
+const MIN_CHUNK: u64 = 16 << 10;
+
+/// Buffers of the largest length that are kept to be used again: fresh memory is dear.
+const MOST_FREE: usize = 8;
 
 /// What lies beside an image.
 #[derive(Debug)]
@@ -150,39 +149,68 @@ impl Content for FileContent {
     }
 }
 
-/// Bytes of all chunks that readers were given and still hold.
+/// Bytes that the chunks of so many readers have at most: where the budget is spent, each may still have
+/// the smallest chunk.
+pub(super) const fn delivery_memory(readers: u64) -> u64 {
+    READ_BUDGET.saturating_add(readers.saturating_mul(MIN_CHUNK))
+}
+
+/// What the chunks of all readers hold, and buffers to be used again.
 #[derive(Debug, Default)]
-pub(super) struct Readers(AtomicU64);
+pub(super) struct Readers {
+    held: AtomicU64,
+    free: Mutex<Vec<Vec<u8>>>,
+}
 
 impl Readers {
-    /// A buffer for the next chunk of a reader that wants so many bytes.
-    fn chunk(self: &Arc<Self>, wanted: u64) -> Chunk {
-        let share = READ_BUDGET.saturating_sub(self.0.load(Ordering::Relaxed)) / SHARE;
-        // Whole pages.
-        let length = wanted.min(share.clamp(MIN_CHUNK, MAX_CHUNK) & !4095);
-        self.0.fetch_add(length, Ordering::Relaxed);
-        // At most `MAX_CHUNK`.
-        let bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        Chunk { bytes, length, readers: Arc::clone(self) }
+    /// The length of the next chunk. While there is room it is long; the chunks of slow readers stay
+    /// where they are and take the room, and then it is short.
+    fn chunk(&self) -> u64 {
+        let room = READ_BUDGET.saturating_sub(self.held.load(Ordering::Relaxed));
+        // Whole pages; and no one takes all that is left.
+        (room / 16).clamp(MIN_CHUNK, MAX_CHUNK) & !4095
+    }
+
+    /// A buffer of at least this length, counted until the chunk is let go.
+    fn take(self: &Arc<Self>, length: usize) -> Chunk {
+        let used = if length as u64 == MAX_CHUNK { self.free().pop() } else { None };
+        let buffer = used.unwrap_or_else(|| vec![0; length]);
+        self.held.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        Chunk { buffer, length, readers: Arc::clone(self) }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A chunk in a reader's hands; counted until it is dropped.
+/// Bytes on their way to a client.
 struct Chunk {
-    bytes: Vec<u8>,
-    length: u64,
+    buffer: Vec<u8>,
+    length: usize,
     readers: Arc<Readers>,
+}
+
+impl Chunk {
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.length]
+    }
 }
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.buffer[..self.length]
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.readers.0.fetch_sub(self.length, Ordering::Relaxed);
+        let length = self.buffer.len() as u64;
+        self.readers.held.fetch_sub(length, Ordering::Relaxed);
+        let mut free = self.readers.free();
+        if length == MAX_CHUNK && free.len() < MOST_FREE {
+            free.push(std::mem::take(&mut self.buffer));
+        }
     }
 }
 
@@ -199,13 +227,15 @@ impl Reading {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let mut chunk = self.readers.chunk(self.rest.end - self.rest.start);
+        let wanted = self.readers.chunk().min(self.rest.end - self.rest.start);
+        // At most `MAX_CHUNK`.
+        let mut chunk = self.readers.take(usize::try_from(wanted).unwrap_or_default());
         let offset = self.rest.start;
-        let mut read = read_cached(&self.file, &mut chunk.bytes, offset);
+        let mut read = read_cached(&self.file, chunk.room(), offset);
         if read == 0 {
             let (id, file) = (self.id, Arc::clone(&self.file));
             (chunk, read) = blocking(move || {
-                let read = read_full(&file, &mut chunk.bytes, offset)
+                let read = read_full(&file, chunk.room(), offset)
                     .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
                 Ok((chunk, read))
             })
@@ -215,7 +245,7 @@ impl Reading {
             let reason = format!("it ends at byte {offset}, {} were asked for", self.rest.end);
             return Err(Error::Corrupt { id: self.id, reason });
         }
-        chunk.bytes.truncate(read);
+        chunk.length = read;
         self.rest.start += read as u64;
         Ok(Some((Bytes::from_owner(chunk), self)))
     }
@@ -254,19 +284,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_in_hand_make_further_ones_smaller_until_they_are_dropped() {
+    fn chunks_become_short_while_slow_readers_hold_theirs_and_long_again() {
         let readers = Arc::new(Readers::default());
-        let mut held = vec![readers.chunk(u64::MAX)];
-        assert_eq!(held[0].length, MAX_CHUNK);
-        held.extend((0..255).map(|_| readers.chunk(u64::MAX)));
-        assert!(held.windows(2).all(|pair| pair[0].length >= pair[1].length));
-        assert_eq!(held[255].length, MIN_CHUNK);
-        let bytes = held.iter().map(|chunk| chunk.length).sum::<u64>();
-        assert!(bytes < READ_BUDGET + 256 * MIN_CHUNK, "{bytes}");
-        assert_eq!(readers.0.load(Ordering::Relaxed), bytes);
+        assert_eq!(readers.chunk(), MAX_CHUNK);
+        let mut held = Vec::new();
+        for _ in 0..10_000 {
+            held.push(readers.take(usize::try_from(readers.chunk()).expect("short")));
+        }
+        assert_eq!(readers.chunk(), MIN_CHUNK);
+        let bytes = readers.held.load(Ordering::Relaxed);
+        assert!(bytes <= READ_BUDGET + 10_000 * MIN_CHUNK, "{bytes}");
         drop(held);
-        assert_eq!(readers.chunk(u64::MAX).length, MAX_CHUNK);
-        assert_eq!(readers.chunk(7).length, 7);
-        assert_eq!(readers.0.load(Ordering::Relaxed), 0);
+        assert_eq!((readers.chunk(), readers.held.load(Ordering::Relaxed)), (MAX_CHUNK, 0));
+        assert_eq!(readers.free().len(), MOST_FREE);
+    }
+
+    #[test]
+    fn chunk_shows_what_was_read_and_nothing_of_the_one_before() {
+        let readers = Arc::new(Readers::default());
+        let length = usize::try_from(MAX_CHUNK).expect("short");
+        let mut chunk = readers.take(length);
+        chunk.room().fill(7);
+        drop(chunk);
+        let mut chunk = readers.take(length);
+        chunk.room()[..3].copy_from_slice(b"abc");
+        chunk.length = 3;
+        assert_eq!(&Bytes::from_owner(chunk)[..], b"abc");
     }
 }
