@@ -122,8 +122,10 @@ class Sweeper:
     def __exit__(self, *_: object) -> None:
         self.done.set()
         self.thread.join()
-        for entry in self.folder.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        # The last calls may still be at it.
+        while any(self.folder.iterdir()):
+            for entry in self.folder.iterdir():
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
     def run(self) -> None:
         while not self.done.wait(SWEEP_INTERVAL):

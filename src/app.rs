@@ -1,5 +1,7 @@
 //! Configuration to built parts, and the parts to a running server.
 
+mod memory;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
@@ -91,6 +93,7 @@ impl App {
             storage: config.storage.backend.to_string(),
         }
         .text();
+        memory::tell(&config);
         warn_of_openness(&server, &config.stack);
         Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, banner })
     }

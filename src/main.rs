@@ -57,10 +57,25 @@ fn with_config(cli: &Cli, run: impl FnOnce(Config) -> Result<(), Failure>) -> Ex
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error}");
+            error!("{}", chain(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what is behind it, on one line; what it says already is not said again.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
 }
 
 fn serve(config: Config) -> Result<(), Failure> {

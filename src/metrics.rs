@@ -69,6 +69,11 @@ const fn duration(name: &'static str, help: &'static str) -> Described {
 /// Every metric of this server.
 pub const METRICS: &[Described] = &[
     level("mcp_image_build_info", None, "Always 1; the version and the commit are in the labels"),
+    level(
+        "mcp_image_memory_budget_bytes",
+        Some(Unit::Bytes),
+        "What each part of the server may hold at most, by its configuration",
+    ),
     counter("mcp_image_rpc_messages_total", None, "JSON-RPC messages let in, by method"),
     counter("mcp_image_rpc_refused_total", None, "Requests refused before the protocol, by reason"),
     counter("mcp_image_tool_calls_total", None, "Tool calls, by tool and outcome"),
@@ -103,6 +108,33 @@ pub const METRICS: &[Described] = &[
     ),
     counter("mcp_image_storage_written_bytes_total", Some(Unit::Bytes), "Bytes of images saved, by backend"),
     counter("mcp_image_storage_read_bytes_total", Some(Unit::Bytes), "Bytes of images read, by backend"),
+    counter("mcp_image_s3_requests_total", None, "Requests to S3, by operation and outcome; each try counts"),
+    duration(
+        "mcp_image_s3_request_duration_seconds",
+        "Requests to S3, by operation; of an image's download, to its head",
+    ),
+    counter("mcp_image_s3_retries_total", None, "Requests to S3 tried again, by operation"),
+    counter(
+        "mcp_image_s3_resumed_reads_total",
+        None,
+        "Downloads from S3 that broke off and were taken up again",
+    ),
+    level("mcp_image_s3_breaker_open", None, "1 while S3 is left alone after failures in a row, else 0"),
+    counter(
+        "mcp_image_fallback_saves_total",
+        None,
+        "Images saved in the fallback folder because S3 was away",
+    ),
+    counter(
+        "mcp_image_fallback_moved_total",
+        None,
+        "Images moved from the fallback folder to S3, by outcome",
+    ),
+    level(
+        "mcp_image_fallback_images",
+        None,
+        "Images in the fallback folder that wait to be moved; counted up to 100",
+    ),
     counter("mcp_image_cleaner_runs_total", None, "Cleaning cycles, by outcome"),
     counter("mcp_image_cleaner_removed_images_total", None, "Expired images removed"),
     counter("mcp_image_cleaner_removed_bytes_total", Some(Unit::Bytes), "Bytes of expired images removed"),
@@ -132,6 +164,24 @@ pub const METRICS: &[Described] = &[
         Some(Unit::Seconds),
         "When a cleaning cycle last went well, as seconds since 1970",
     ),
+    counter(
+        "mcp_image_cache_lookups_total",
+        None,
+        "Images and variants looked for in memory, by kind and outcome",
+    ),
+    level(
+        "mcp_image_cache_bytes",
+        Some(Unit::Bytes),
+        "Bytes of images and variants in memory, kept or still being sent",
+    ),
+    counter("mcp_image_variants_total", None, "Variants made, or not, by format and outcome"),
+    duration("mcp_image_variant_duration_seconds", "Work on one variant: decoding, scaling, encoding"),
+    counter(
+        "mcp_image_purged_images_total",
+        None,
+        "Images that the purge webhook is to be told of, by outcome",
+    ),
+    level("mcp_image_purge_queue_depth", None, "Images that the purge webhook is still to be told of"),
     level("mcp_image_connections_open", None, "Connections open now"),
     counter("mcp_image_connections_total", None, "Connections that were taken, by how they ended"),
 ];

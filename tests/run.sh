@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: cargo's, then real MCP clients and a real KServe server against the built server.
+# Runs every test: cargo's, with a real S3 server and a real KServe server, then real MCP clients against the built
+# server.
 #
 #     bash tests/run.sh
 #
@@ -32,8 +33,10 @@ miss() { if [ -n "$required" ]; then fail "missing: $*"; else skipped=$((skipped
 source tests/peers/setup.sh
 # shellcheck source=tests/peers/servers.sh
 source tests/peers/servers.sh
+# shellcheck source=tests/peers/ceph.sh
+source tests/peers/ceph.sh
 
-trap 'stop_all; rm -rf "$scratch"' EXIT
+trap 'stop_all; stop_ceph "$scratch/ceph"; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 
 # The tests of cargo; the KServe ones among them reach the real server, where there is one.
@@ -98,6 +101,10 @@ install_commands
 install_python
 install_node
 if [ -n "$kserve_python" ]; then start_kserve || miss "the KServe server (it does not start, see $logs/kserve.log)"; fi
+
+# A real S3 server: the tests of the S3 store find it by what start_ceph exports.
+has_ceph || install_debian "${ceph_packages[@]}" || true
+if ! has_ceph || ! start_ceph "$scratch/ceph"; then miss "an S3 server (Ceph RADOS Gateway)"; fi
 
 say "2. cargo: build and tests"
 run_cargo_tests

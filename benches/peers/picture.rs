@@ -6,7 +6,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png};
 pub const SIDE: u32 = 512;
 
 /// How far pixels stray, in levels: this alone sets the length of the PNG.
-const NOISE: f64 = 9.0;
+const NOISE: f64 = 5.7;
 
 /// A PNG of about 359 kB: soft colours with a little noise, as hard to decode, to scale and to compress as what a
 /// model draws.

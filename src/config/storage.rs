@@ -67,8 +67,9 @@ variables! {
         Default::Value("3"),
         "How long a connection to S3 may take to be made.";
     S3_RESPONSE_TIMEOUT: Kind::Seconds { min: 0.05, max: 3600.0 },
-        Default::Value("10"),
-        "From a request's last byte to the head of its answer.";
+        Default::Value("5"),
+        "From a request's last byte to the head of its answer. No try begins later than S3_CONNECT_TIMEOUT \
+         and twice this time after the first one.";
     S3_IDLE_TIMEOUT: Kind::Seconds { min: 0.05, max: 3600.0 },
         Default::Value("10"),
         "Between two pieces of an image, in either direction. The whole of it has no limit while it flows.";
@@ -216,6 +217,9 @@ fn redirects(s3: &Option<S3Config>) -> bool {
 fn identity(reader: &mut Reader, chosen: bool, keys: Option<S3Credentials>) -> S3Identity {
     let profile = reader.take(&AWS_PROFILE, word).unwrap_or_default();
     let profile_file = reader.take(&AWS_SHARED_CREDENTIALS_FILE, folder);
+    if profile_file.is_none() {
+        reader.derived(&AWS_SHARED_CREDENTIALS_FILE, "~/.aws/credentials");
+    }
     let role_arn = reader.take(&AWS_ROLE_ARN, word);
     let token_file = reader.take(&AWS_WEB_IDENTITY_TOKEN_FILE, folder);
     let session_name = reader.take(&AWS_ROLE_SESSION_NAME, session_name).unwrap_or_default();

@@ -3,6 +3,7 @@
 mod admission;
 mod params;
 mod pipeline;
+mod placeholder;
 
 use std::time::Duration;
 

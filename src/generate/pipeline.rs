@@ -11,6 +11,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::{
     Config, Error, Generated, Params,
     admission::{Admission, Client, Full},
+    placeholder::Placeholders,
 };
 use crate::{
     image::{Generation, ImageId, ImageUrls, Inspected, Limits, Metadata, inspect},
@@ -30,6 +31,7 @@ pub struct Generator {
     predictor: Arc<dyn Predictor>,
     store: Arc<dyn ImageStore>,
     admission: Admission,
+    placeholders: Placeholders,
     config: Arc<Config>,
 }
 
@@ -53,7 +55,7 @@ impl Generator {
     #[must_use]
     pub fn new(predictor: Arc<dyn Predictor>, store: Arc<dyn ImageStore>, config: Config) -> Self {
         let admission = Admission::new(config.concurrency, config.queue_size);
-        Self { predictor, store, admission, config: Arc::new(config) }
+        Self { predictor, store, admission, placeholders: Placeholders::default(), config: Arc::new(config) }
     }
 
     /// Who draws.
@@ -116,7 +118,8 @@ impl Generator {
 
         progress.send(Progress::Storing);
         let image = examine(prediction.image.clone(), self.config.limits).await?;
-        let metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
+        let mut metadata = self.metadata(image_id, request, &prediction, &image, elapsed);
+        metadata.thumbhash = self.placeholders.make(&image.bytes, image.inspected).await;
         self.store.save(NewImage { bytes: image.bytes.clone(), metadata: metadata.clone() }).await?;
         let url = self.config.urls.url(&metadata, Utc::now());
         Ok(Generated { url, metadata, bytes: image.bytes, held: prediction.held })

@@ -16,7 +16,7 @@ pub use format::{Format, UnknownFormat};
 pub use id::{ImageId, InvalidImageId};
 pub use inspect::{Dimensions, InspectError, Inspected, Limits, inspect};
 pub use metadata::{Generation, Metadata};
-pub use pixels::PixelsError;
+pub use pixels::{PixelsError, decoding_memory};
 pub use preview::{Preview, PreviewError, preview};
 pub use thumbhash::thumbhash;
 pub use urls::{BadSignature, ImageUrls, Signature, SigningKey};

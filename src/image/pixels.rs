@@ -49,6 +49,12 @@ pub(super) struct Pixels {
     pub(super) alpha: bool,
 }
 
+/// Bytes that decoding an image of so many pixels takes at most.
+#[must_use]
+pub const fn decoding_memory(pixels: u64) -> u64 {
+    pixels.saturating_mul(DECODER_BYTES_PER_PIXEL).saturating_add(DECODER_SLACK_BYTES)
+}
+
 /// Decodes the image that `inspected` was found in. What the decoder may allocate follows from the
 /// inspected size, so a file that claims another one ends here.
 pub(super) fn decode(bytes: &[u8], inspected: Inspected) -> Result<(Pixels, Orientation), PixelsError> {
@@ -58,8 +64,7 @@ pub(super) fn decode(bytes: &[u8], inspected: Inspected) -> Result<(Pixels, Orie
     let mut limits = ::image::Limits::no_limits();
     limits.max_image_width = Some(dimensions.width);
     limits.max_image_height = Some(dimensions.height);
-    limits.max_alloc =
-        Some(dimensions.pixels().saturating_mul(DECODER_BYTES_PER_PIXEL).saturating_add(DECODER_SLACK_BYTES));
+    limits.max_alloc = Some(decoding_memory(dimensions.pixels()));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();

@@ -109,9 +109,9 @@ impl Cache {
         let entry = self.kept.as_ref()?.get(key).filter(|entry| entry.expires_at > now);
         let lookups = if key.variant.is_none() { &self.images } else { &self.variants };
         if entry.is_some() {
-            lookups.hits.increment(1)
+            lookups.hits.increment(1);
         } else {
-            lookups.misses.increment(1)
+            lookups.misses.increment(1);
         }
         entry.map(|entry| entry.bytes)
     }
@@ -258,7 +258,7 @@ mod tests {
         let mut readers = Vec::new();
         while let Some(bytes) = bytes(&cache, MIB) {
             cache.insert(key(), bytes.clone(), soon());
-            readers.push(bytes.slice(MIB as usize / 2..));
+            readers.push(bytes.slice(512 << 10..));
         }
         assert_eq!(cache.alive(), 16 * MIB, "no byte over the budget");
         drop(readers);

@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use super::{Config, Cors, Purger, asked::Sizes, cache::Cache, originals::Originals, variants::Variants};
+use super::{
+    Config, Cors, Purger, asked::Sizes, cache::Cache, originals::Originals, purge, variants::Variants,
+};
 use crate::{
     image::{ImageId, ImageUrls},
     storage::{self, ImageStore, Removals},
@@ -31,6 +33,7 @@ impl Delivery {
     /// Delivers what is in `store`. What goes through this, `purger` is told.
     #[must_use]
     pub fn new(store: Arc<dyn ImageStore>, config: &Config, purger: Option<Purger>) -> Self {
+        purge::register();
         // What is in this process's memory need not be there twice.
         let max_bytes = if store.kind() == "memory" { 0 } else { config.cache_bytes };
         let originals = Originals::new(store, Arc::new(Cache::new(max_bytes)), max_bytes);

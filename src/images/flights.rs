@@ -130,7 +130,7 @@ mod tests {
             let _permit = waits.acquire().await;
             5
         }));
-        let mut second = Box::pin(flights.join(1, || std::future::pending()));
+        let mut second = Box::pin(flights.join(1, std::future::pending));
         assert!(futures_util::poll!(&mut first).is_pending());
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);

@@ -215,7 +215,7 @@ impl Originals {
                 }
                 // What is in memory is still right; a store that is down need not be felt here.
                 Err(error) => {
-                    tracing::warn!(image_id = %id, %error, "served from memory: the store does not answer")
+                    tracing::warn!(image_id = %id, %error, "served from memory: the store does not answer");
                 }
             }
         }

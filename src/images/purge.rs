@@ -135,7 +135,7 @@ impl Worker {
                 Ok(status) => warn!(%status, attempt, images, "IMAGE_PURGE_WEBHOOK does not take it now"),
                 // The URL may hold a token.
                 Err(error) => {
-                    warn!(error = %error.without_url(), attempt, images, "IMAGE_PURGE_WEBHOOK cannot be reached")
+                    warn!(error = %error.without_url(), attempt, images, "IMAGE_PURGE_WEBHOOK cannot be reached");
                 }
             }
             if attempt < TRIES {
@@ -165,6 +165,14 @@ impl Worker {
 fn is_final(status: StatusCode) -> bool {
     let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     !status.is_server_error() && !passing.contains(&status)
+}
+
+/// Exports what is counted from the start.
+pub(super) fn register() {
+    for outcome in ["queued", "dropped", "told", "failed"] {
+        count(outcome, 0);
+    }
+    gauge!("mcp_image_purge_queue_depth").set(0.0);
 }
 
 fn count(outcome: &'static str, images: usize) {

@@ -34,6 +34,9 @@ use crate::image::{ImageId, Metadata};
 /// From one look into the folder to the next.
 const MOVE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A check of S3 that takes longer has found it away: whoever asks for readiness does not wait long.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Images named at a time while they are moved.
 const MOVE_PAGE: usize = 100;
 
@@ -148,7 +151,8 @@ impl Shared {
             }
             // Counted up to a page: enough to see that there are some.
             Ok(waiting) => {
-                gauge!("mcp_image_fallback_images").set(f64::from(u32::try_from(waiting).unwrap_or(u32::MAX)))
+                gauge!("mcp_image_fallback_images")
+                    .set(f64::from(u32::try_from(waiting).unwrap_or(u32::MAX)));
             }
             Err(error) => {
                 tracing::error!(%error, "the fallback folder cannot be looked through");
@@ -206,10 +210,9 @@ impl ImageStore for Fallback {
 
     async fn save(&self, image: NewImage) -> Result<(), Error> {
         let Shared { s3, local, .. } = &*self.shared;
-        match local.metadata(image.metadata.image_id).await {
-            Ok(_) => return Err(Error::AlreadyExists),
-            // A folder that fails shows when it is needed.
-            Err(_) => {}
+        // A folder that fails shows when it is needed.
+        if local.metadata(image.metadata.image_id).await.is_ok() {
+            return Err(Error::AlreadyExists);
         }
         let error = match s3.save(image.clone()).await {
             Err(error @ Error::Unavailable(_)) => error,
@@ -223,23 +226,26 @@ impl ImageStore for Fallback {
 
     async fn open(&self, id: ImageId) -> Result<Opened, Error> {
         match self.shared.local.open(id).await {
-            Err(_) => self.shared.s3.open(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.open(id).await),
             opened => opened,
         }
     }
 
     async fn metadata(&self, id: ImageId) -> Result<Metadata, Error> {
         match self.shared.local.metadata(id).await {
-            Err(_) => self.shared.s3.metadata(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.metadata(id).await),
             metadata => metadata,
         }
     }
 
     async fn redirect(&self, id: ImageId) -> Result<Option<Redirect>, Error> {
+        if !self.shared.s3.redirects() {
+            return Ok(None);
+        }
         // What is here is delivered from here.
         match self.shared.local.metadata(id).await {
             Ok(_) => Ok(None),
-            Err(_) => self.shared.s3.redirect(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.redirect(id).await),
         }
     }
 
@@ -248,7 +254,9 @@ impl ImageStore for Fallback {
         // A save that S3 did not acknowledge may have left it there, too: so nothing is deleted here
         // unless it can be deleted there.
         let there = s3.delete(id).await?;
-        Ok(local.delete(id).await? || there)
+        let here = local.delete(id).await?;
+        // It may have been moved from here to there in between.
+        Ok(here || there || s3.delete(id).await?)
     }
 
     fn url(&self, metadata: &Metadata) -> String {
@@ -281,7 +289,8 @@ impl ImageStore for Fallback {
 
     async fn check(&self) -> Result<(), Error> {
         let Shared { s3, local, .. } = &*self.shared;
-        match s3.check().await {
+        let checked = tokio::time::timeout(CHECK_TIMEOUT, s3.check()).await;
+        match checked.unwrap_or_else(|late| Err(Error::Unavailable(late.into()))) {
             Ok(()) => {
                 self.shared.back();
                 Ok(())
@@ -339,4 +348,12 @@ fn merged<'a>(here: Walk<'a>, there: Walk<'a>) -> Walk<'a> {
         Some((walked?, (here, there)))
     };
     stream::unfold(walks, next).boxed()
+}
+
+/// An image is absent if neither has it: a folder that fails may have what the bucket has not.
+fn absent_in_both<T>(here: Error, there: Result<T, Error>) -> Result<T, Error> {
+    match there {
+        Err(Error::NotFound) => Err(here),
+        there => there,
+    }
 }

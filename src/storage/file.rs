@@ -47,6 +47,11 @@ use crate::image::{ImageId, Metadata};
 /// Not the number of a bucket: those have 28 bits.
 const NO_BUCKET: u32 = u32::MAX;
 
+/// Bytes that the chunks of so many readers have at most.
+pub(super) const fn delivery_memory(readers: u64) -> u64 {
+    read::delivery_memory(readers)
+}
+
 /// A store in a folder.
 #[derive(Debug, Clone)]
 pub struct FileStore {

@@ -45,6 +45,9 @@ use crate::image::{Format, ImageId, Metadata};
 /// Bytes of an image as they come from the backend, in chunks.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
 
+/// A chunk from an HTTP connection at most: hyper's own limit, rounded up.
+const HTTP_CHUNK: u64 = 420 * 1024;
+
 /// Which backend, and where.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -81,6 +84,17 @@ impl Backend {
             Self::File { .. } => "file",
             Self::Memory { .. } => "memory",
             Self::S3(_) => "s3",
+        }
+    }
+
+    /// Bytes that so many readers hold at most while they are served.
+    #[must_use]
+    pub const fn delivery_memory(&self, readers: u64) -> u64 {
+        match self {
+            Self::File { .. } => file::delivery_memory(readers),
+            // Chunks share the memory of the image.
+            Self::Memory { .. } => 0,
+            Self::S3(_) => readers.saturating_mul(HTTP_CHUNK),
         }
     }
 }

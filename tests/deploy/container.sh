@@ -5,6 +5,7 @@
 #     bash tests/deploy/container.sh          the image around a binary that is built: SERVER_BINARY, or else the
 #                                             latest of cargo's debug and dist builds
 #     bash tests/deploy/container.sh --full   the whole Containerfile, cargo and all: takes many minutes
+#     bash tests/deploy/container.sh --recipe the same, without optimisation: shows that it builds
 #
 # Needs root, and python3 with PyYAML's peers of requirements.txt on PATH (see run.sh). Works below target/deploy.
 # The base images are made by mmdebstrap: what is in gcr.io/distroless/cc-debian12, and a compiler with this machine's
@@ -67,6 +68,9 @@ build_base() {
     builder add --quiet "$container" "$(rustc --print sysroot)" /usr/local >/dev/null
     builder config --env CARGO_HOME=/usr/local/cargo --env CARGO_NET_OFFLINE=true "$container"
     builder commit --quiet "$container" localhost/build-base >/dev/null
+    builder config --env CARGO_PROFILE_DIST_LTO=off --env CARGO_PROFILE_DIST_OPT_LEVEL=0 \
+        --env CARGO_PROFILE_DIST_CODEGEN_UNITS=16 "$container"
+    builder commit --quiet "$container" localhost/build-base-recipe >/dev/null
     builder rm "$container" >/dev/null
     rm "$work/build-base.tar"
 }
@@ -94,13 +98,14 @@ echo "ok    container: hadolint"
 dependency_layer
 echo "ok    container: the layer of dependencies has every target that Cargo.toml names"
 run_base
-if [ "${1:-}" = --full ]; then
+if [ "${1:-}" = --full ] || [ "${1:-}" = --recipe ]; then
+    base=localhost/build-base judge_sizes=1
+    if [ "$1" = --recipe ]; then base=$base-recipe judge_sizes=""; fi
     build_base
     cargo fetch --locked --quiet
-    bud --build-arg BUILD_IMAGE=localhost/build-base \
+    bud --build-arg BUILD_IMAGE="$base" \
         --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry"
-    echo "ok    container: the whole Containerfile builds"
-    judge_sizes=1
+    echo "ok    container: the whole Containerfile builds ($1)"
 else
     binary=${SERVER_BINARY:-target/debug/mcp-image-server}
     if [ -z "${SERVER_BINARY:-}" ] && [ target/dist/mcp-image-server -nt "$binary" ]; then
@@ -127,6 +132,6 @@ if [ -n "$judge_sizes" ]; then
     [ "$image_bytes" -lt "$max_image_bytes" ] || { echo "FAIL  container: the image is too large"; exit 1; }
     echo "ok    container: sizes"
 else
-    echo "SKIP  container: sizes are not judged: this is no build of the profile dist"
+    echo "SKIP  container: sizes are not judged: this is no optimised build"
 fi
 "$python" tests/deploy/container.py "$rootfs" "$work/image.json"

@@ -8,6 +8,7 @@ S3_TEST_SECRET_ACCESS_KEY, as tests/peers/ceph.sh prints them.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,7 +35,18 @@ def bucket() -> dict[str, str] | None:
     }
 
 
-def check(overlay: str, source: str, variables: dict[str, str], scratch: Path) -> None:
+def check_memory(what: str, metrics: str, limits: dict[str, str]) -> None:
+    """What the server says it may hold is below the container's limit."""
+    text = server.ask(f"{metrics}/metrics").body.decode()
+    parts = re.findall(r'^mcp_image_memory_budget_bytes\{part="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    if not parts:
+        checks.skip(f"{what}: memory", "this build does not tell mcp_image_memory_budget_bytes")
+        return
+    budget, limit = sum(float(size) for _, size in parts), int(limits["memory"].removesuffix("Mi")) << 20
+    checks.that(budget <= limit, f"{what}: what it may hold is below the limit", f"{parts}, limit {limit}")
+
+
+def check(overlay: str, source: str, variables: dict[str, str], limits: dict[str, str], scratch: Path) -> None:
     """Starts with these variables and draws an image over REST."""
     what = f"{overlay} ({source})"
     public = variables["PUBLIC_BASE_URL"]
@@ -46,7 +58,7 @@ def check(overlay: str, source: str, variables: dict[str, str], scratch: Path) -
             variables |= bucket() or {}
         else:
             variables["STORAGE_PATH"] = str(scratch / "data")
-        with server.Server(variables, scratch / "log") as running:
+        with server.Server(variables, scratch / "log", cores=int(limits["cpu"])) as running:
             # As a client outside would: by the public name, which is not this machine's.
             named = {"host": urlsplit(public).netloc}
             asked = {"prompt": "a lighthouse", "width": 256, "height": 256}
@@ -70,19 +82,20 @@ def check(overlay: str, source: str, variables: dict[str, str], scratch: Path) -
             checks.equal(listing.status, 403, f"{what}: nobody lists, not even from loopback")
             report = server.ask(f"{running.metrics}/health").json()
             checks.equal(report["status"], "ok", f"{what}: is well")
+            check_memory(what, running.metrics, limits)
 
 
 def main() -> None:
     for overlay in render.OVERLAYS:
         rendered = {"kustomize": render.kustomize(overlay), "helm": render.helm(render.chart_values(overlay))}
         for source, objects in rendered.items():
-            variables = render.environment(objects)
+            variables, limits = render.environment(objects), render.container(objects)["resources"]["limits"]
             if variables["STORAGE_BACKEND"] == "s3" and bucket() is None:
                 checks.skip(f"{overlay} ({source})", "there is no S3 server: S3_TEST_ENDPOINT and its like are not set")
                 continue
             with tempfile.TemporaryDirectory() as scratch:
                 try:
-                    check(overlay, source, variables, Path(scratch))
+                    check(overlay, source, variables, limits, Path(scratch))
                 except RuntimeError as error:
                     checks.that(False, f"{overlay} ({source}): starts", error)
     checks.finish()

@@ -24,9 +24,7 @@ SCHEMAS = {
     schema["properties"]["kind"]["const"]: schema
     for schema in (json.loads(path.read_text()) for path in (ROOT / "tests/deploy/schemas").glob("*.json"))
 }
-MIB = 1 << 20
-# What the process needs whatever it does, and what its readers need together.
-CONSTANT_BYTES, READER_BYTES = 32 * MIB, 16 * MIB
+KIB, MIB = 1 << 10, 1 << 20
 checks = Checks("manifests")
 
 
@@ -71,6 +69,7 @@ def problems_of_pods(objects: list[Object]) -> list[str]:
             expect(context.get("capabilities"), {"drop": ["ALL"]}, "capabilities")
             expect({"cpu", "memory"} <= container["resources"]["requests"].keys(), True, "requests of cpu and memory")
             expect("memory" in container["resources"]["limits"], True, "a limit of memory")
+            expect("cpu" in container["resources"]["limits"], True, "a limit of cpu")
     return found
 
 
@@ -165,16 +164,16 @@ def problems_of_time(objects: list[Object], in_effect: dict[str, str]) -> list[s
 
 
 def problems_of_memory(objects: list[Object], in_effect: dict[str, str]) -> list[str]:
-    """The limit holds what the formula asks for."""
-    number = {name: int(in_effect[name]) for name in ("MAX_IMAGE_SIZE", "MAX_IMAGE_PIXELS", "GENERATION_CONCURRENCY")}
-    cache = sum(int(value) for name, value in in_effect.items() if re.fullmatch(r"(IMAGE_)?CACHE_(MAX_)?BYTES", name))
-    reply = number["MAX_IMAGE_SIZE"] * 4 / 3
-    # A preview decodes the image: four bytes a pixel, and as many again while it is scaled.
-    preview = number["MAX_IMAGE_PIXELS"] * 8
-    needed = CONSTANT_BYTES + READER_BYTES + cache + number["GENERATION_CONCURRENCY"] * (reply + preview)
-    text = render.container(objects)["resources"]["limits"]["memory"]
-    limit = int(text.removesuffix("Mi")) * MIB
-    return [] if needed <= limit else [f"{needed / MIB:.0f} MiB are needed, the limit is {text}"]
+    """The limit holds what the formula asks for, as docs/deployment.md has it."""
+    names = ("MAX_IMAGE_SIZE", "MAX_IMAGE_PIXELS", "MAX_CONNECTIONS", "IMAGE_CACHE_BYTES", "VARIANT_CONCURRENCY")
+    size, pixels, connections, cache, variants = (int(in_effect[name]) for name in names)
+    limits = render.container(objects)["resources"]["limits"]
+    decoded = 16 * pixels + 8 * MIB
+    reader = 420 * KIB if render.environment(objects)["STORAGE_BACKEND"] == "s3" else 32 * KIB
+    generations, delivery = max(64 * MIB, size), max(16 * MIB, connections * reader)
+    needed = 32 * MIB + generations + (int(limits["cpu"]) + variants) * decoded + delivery + cache
+    limit = int(limits["memory"].removesuffix("Mi")) * MIB
+    return [] if needed <= limit else [f"{needed / MIB:.0f} MiB are needed, the limit is {limits['memory']}"]
 
 
 def check_binary(overlay: str, objects: list[Object], known: dict[str, server.Variable]) -> None:

@@ -33,7 +33,7 @@ FOREIGN = re.compile(r"^(kubelet_volume_stats|container|kube)_\w+$|^up$")
 NAME = re.compile(r"\b((?:mcp_image|http_server|process|kubelet|container|kube)_\w+|up(?=\{))")
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 # Panels that are empty as long as all is well, or without a cluster.
-QUIET = re.compile(r"kubelet_|kube_|panics|outcome=~|predictor_retries|status=~|rate_limited|rpc_refused|_s3_|fallback")
+QUIET = re.compile(r"kubelet_|kube_|panics|outcome=~|predictor_retries|status=~|rate_limited|rpc_refused|_s3_|fallback|variants")
 checks = Checks("observability")
 
 

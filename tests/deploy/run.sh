@@ -86,8 +86,8 @@ run bash tests/deploy/container.sh
 for part in manifests environments observability container; do
     grep -q "^$part: [0-9]* passed" "$log" || { echo "FAIL  $part: did not come to its end" | tee -a "$log"; }
 done
-if [ "${CI:-}" = true ] && grep -q '^SKIP  environments' "$log"; then
-    echo "FAIL  environments: under CI the overlays with a bucket have to be tried" | tee -a "$log"
+if [ "${CI:-}" = true ] && grep -q '^SKIP .*there is no S3 server' "$log"; then
+    echo "FAIL  deployment: under CI the overlays with a bucket have to be tried" | tee -a "$log"
 fi
 
 passed=$(count ok) failed=$(count FAIL) skipped=$(count SKIP)

@@ -96,6 +96,7 @@ class Server:
 
     variables: dict[str, str]
     log: Path
+    cores: int | None = None
     base: str = field(init=False)
     metrics: str = field(init=False)
     process: subprocess.Popen = field(init=False)
@@ -104,9 +105,12 @@ class Server:
         port, metrics_port = free_port(), free_port()
         self.base, self.metrics = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}"
         ports = {"HOST": "127.0.0.1", "PORT": str(port), "METRICS_PORT": str(metrics_port)}
+        # As many cores as a container's limit would let it see.
+        cores = [str(core) for core in sorted(os.sched_getaffinity(0))[: self.cores]]
+        command = ["taskset", "--cpu-list", ",".join(cores), binary()]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [binary()], env=BARE | self.variables | ports, cwd="/", stdout=log, stderr=log
+                command, env=BARE | self.variables | ports, cwd="/", stdout=log, stderr=log
             )
         for _ in range(200):
             if self.process.poll() is not None:

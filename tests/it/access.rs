@@ -28,16 +28,6 @@ async fn ask(server: &TestServer, method: &str, target: &str, lines: &[&str]) ->
     send_raw(server.authority(), request.as_bytes()).await
 }
 
-/// A refusal in the words of its path: JSON-RPC under `/mcp`, a problem elsewhere.
-#[track_caller]
-fn assert_refused(answer: &Answer, path: &str, status: u16, slug: &str) {
-    if path == "/mcp" {
-        answer.rpc_error(status);
-    } else {
-        answer.problem(status, slug);
-    }
-}
-
 #[tokio::test]
 async fn host_that_is_not_ours_is_refused() {
     let server = TestServer::start().await;
@@ -45,7 +35,7 @@ async fn host_that_is_not_ours_is_refused() {
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7", "[::2]"]
         {
             let answer = ask(&server, method, path, &[&format!("Host: {host}")]).await.answer();
-            assert_refused(&answer, path, 403, "host-refused");
+            answer.assert_refused(path, 403, "host-refused");
         }
     }
 }
@@ -65,13 +55,13 @@ async fn host_that_is_none_or_two_is_a_bad_request() {
             &[],
         ] {
             let answer = ask(&server, method, path, hosts).await.answer();
-            assert_refused(&answer, path, 400, "bad-host");
+            answer.assert_refused(path, 400, "bad-host");
         }
         // The target says another name than the header.
         let answer = ask(&server, method, &elsewhere(path), &["Host: localhost"]).await.answer();
-        assert_refused(&answer, path, 400, "bad-host");
+        answer.assert_refused(path, 400, "bad-host");
         let answer = ask(&server, method, &elsewhere(path), &["Host: evil.example"]).await.answer();
-        assert_refused(&answer, path, 403, "host-refused");
+        answer.assert_refused(path, 403, "host-refused");
     }
 }
 
@@ -88,7 +78,7 @@ async fn origin_that_is_not_ours_is_refused() {
         ] {
             let lines = [&["Host: localhost"], origins].concat();
             let answer = ask(&server, method, path, &lines).await.answer();
-            assert_refused(&answer, path, 403, "origin-refused");
+            answer.assert_refused(path, 403, "origin-refused");
             assert_eq!(answer.header("access-control-allow-origin"), "");
         }
     }

@@ -64,8 +64,15 @@ enum IfRange {
     Nonsense,
 }
 
-const TAGS: [Tags; 7] =
-    [Tags::Absent, Tags::Any, Tags::This, Tags::ThisWeak, Tags::ThisAmongOthers, Tags::Others, Tags::Nonsense];
+const TAGS: [Tags; 7] = [
+    Tags::Absent,
+    Tags::Any,
+    Tags::This,
+    Tags::ThisWeak,
+    Tags::ThisAmongOthers,
+    Tags::Others,
+    Tags::Nonsense,
+];
 const DATES: [Date; 5] = [Date::Absent, Date::Before, Date::Same, Date::After, Date::Nonsense];
 const RANGES: [Range; 11] = [
     Range::Absent,
@@ -359,7 +366,9 @@ async fn pieces_put_together_are_the_image() {
             // As a player seeks: an open range of which only a part is taken.
             let (start, end) = (whole.len(), (whole.len() + 997).min(subject.bytes.len()));
             let request = subject.client.request("GET", &subject.path);
-            let request = request.header("range", format!("bytes={start}-{}", end - 1)).header("if-range", &subject.tag);
+            let request = request
+                .header("range", format!("bytes={start}-{}", end - 1))
+                .header("if-range", &subject.tag);
             let answer = Answer::of(request).await;
             assert_eq!(answer.status, 206);
             whole.extend_from_slice(&answer.body);

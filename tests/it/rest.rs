@@ -152,22 +152,19 @@ async fn body_over_the_limit_is_413_by_length_and_by_chunks() {
     let client = server.client();
     let body = json!({"prompt": "x".repeat(4096)}).to_string();
     for path in [GENERATE_IMAGE, "/mcp"] {
-        let check = |answer: &Answer| match path {
-            "/mcp" => drop(answer.rpc_error(413)),
-            _ => drop(answer.problem(413, "body-too-large")),
-        };
         let request = client.post(path, body.clone()).header("accept", "*/*");
-        check(&Answer::of(request).await);
+        Answer::of(request).await.assert_refused(path, 413, "body-too-large");
         let chunks = body.as_bytes().chunks(512).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()));
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks.collect::<Vec<_>>()));
-        check(&Answer::of(client.post(path, chunked).header("accept", "*/*")).await);
+        let request = client.post(path, chunked).header("accept", "*/*");
+        Answer::of(request).await.assert_refused(path, 413, "body-too-large");
         // Refused by its head alone, before a byte of the body.
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Accept: */*\r\nContent-Length: 99999999999\r\n\r\n"
         );
         let answer = send_raw(server.authority(), head.as_bytes()).await.answer();
-        check(&answer);
+        answer.assert_refused(path, 413, "body-too-large");
         assert_eq!(answer.header("connection"), "close");
     }
     assert_eq!(fake.counts().started, 0);

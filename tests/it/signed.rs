@@ -50,7 +50,8 @@ async fn keys_are_rotated_without_a_break() {
     let folder = first.folder().to_str().expect("UTF-8").to_owned();
     let (_, url) = drawn(&first.client()).await;
     for (keys, status) in [(format!("{NEW},{OLD}"), 200), (NEW.to_owned(), 404)] {
-        let next = TestServer::start_with(&[("IMAGE_URL_SIGNING_KEYS", &keys), ("STORAGE_PATH", &folder)]).await;
+        let next =
+            TestServer::start_with(&[("IMAGE_URL_SIGNING_KEYS", &keys), ("STORAGE_PATH", &folder)]).await;
         assert_eq!(next.client().get(&url).await.status, status);
         let (_, url) = drawn(&next.client()).await;
         assert!(url.contains("key=new&"), "{url}");
@@ -65,7 +66,10 @@ async fn signed_url_ends_before_the_image_where_it_is_to() {
     let client = server.client();
     let (_, url) = drawn(&client).await;
     let age = client.get(&url).await;
-    assert!(matches!(age.header("cache-control"), "private, max-age=0, immutable" | "private, max-age=1, immutable"));
+    assert!(matches!(
+        age.header("cache-control"),
+        "private, max-age=0, immutable" | "private, max-age=1, immutable"
+    ));
     until(async || client.get(&url).await.status == 404).await;
     let listing = client.get("/images/").await.json();
     assert_eq!(listing["images"].as_array().map(Vec::len), Some(1), "the image lives on");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Answer, Client},
-    noise,
+    large,
     server::TestServer,
 };
 
@@ -65,7 +65,7 @@ async fn header_that_promises_too_many_pixels_is_not_decoded() {
     let server = TestServer::start_with(&[("MAX_IMAGE_PIXELS", "65536")]).await;
     let client = server.client();
     let hour = Duration::from_secs(3600);
-    let image = noise::stored(server.folder(), 1, Duration::ZERO, hour).await;
+    let image = large::stored(server.folder(), 1, Duration::ZERO, hour).await;
     let path = format!("/images/{}", image.metadata.image_id);
     client.get(&format!("{path}?w=64")).await.problem(422, "variant-impossible");
     assert_eq!(client.get(&path).await.body, image.bytes, "as it is, it is delivered");
@@ -90,21 +90,28 @@ async fn listing_is_filtered_by_model_and_time() {
     let server = TestServer::start().await;
     let client = server.client();
     let hour = Duration::from_secs(3600);
-    let noise = noise::stored(server.folder(), 1, hour / 2, hour).await.metadata;
+    let large = large::stored(server.folder(), 1, hour / 2, hour).await.metadata;
     let (image, _) = drawn(&client, "a fox").await;
     let model = image["metadata"]["model"].as_str().expect("a model");
-    let between = (noise.created_at + hour / 4).to_rfc3339().replace('+', "%2B");
+    let between = (large.created_at + hour / 4).to_rfc3339().replace('+', "%2B");
     for (query, expected) in [
-        ("model=noise".to_owned(), vec![noise.image_id.to_string()]),
-        (format!("model={}", model.replace(' ', "%20")), vec![image["image_id"].as_str().expect("an id").to_owned()]),
+        ("model=large".to_owned(), vec![large.image_id.to_string()]),
+        (
+            format!("model={}", model.replace(' ', "%20")),
+            vec![image["image_id"].as_str().expect("an id").to_owned()],
+        ),
         ("model=another".to_owned(), vec![]),
-        (format!("created_before={between}"), vec![noise.image_id.to_string()]),
+        (format!("created_before={between}"), vec![large.image_id.to_string()]),
         (format!("created_after={between}"), vec![image["image_id"].as_str().expect("an id").to_owned()]),
-        (format!("created_after={between}&model=noise"), vec![]),
+        (format!("created_after={between}&model=large"), vec![]),
     ] {
         let listing = client.get(&format!("/images/?{query}")).await.json();
-        let ids: Vec<_> =
-            listing["images"].as_array().expect("images").iter().map(|image| image["image_id"].clone()).collect();
+        let ids: Vec<_> = listing["images"]
+            .as_array()
+            .expect("images")
+            .iter()
+            .map(|image| image["image_id"].clone())
+            .collect();
         assert_eq!(ids, expected, "{query}");
     }
     let preview = client.get("/images/?limit=1").await.json()["images"][0]["preview_url"].clone();
@@ -120,14 +127,23 @@ async fn foreign_pages_may_read_images_where_they_are_allowed_and_nothing_else()
         let client = server.client();
         let (_, path) = drawn(&client, "a fox").await;
         let ask = |method: &'static str, path: &str, origin: &'static str| {
-            client.request(method, path).header("origin", origin).header("access-control-request-method", "GET")
+            client
+                .request(method, path)
+                .header("origin", origin)
+                .header("access-control-request-method", "GET")
         };
         let read = Answer::of(ask("GET", &path, allowed)).await;
         let preflight = Answer::of(ask("OPTIONS", &path, allowed)).await;
         match answer {
             Some(origin) => {
-                assert_eq!((read.status, read.header("access-control-allow-origin")), (StatusCode::OK.as_u16(), origin));
-                assert_eq!((preflight.status, preflight.header("access-control-allow-methods")), (204, "GET, HEAD"));
+                assert_eq!(
+                    (read.status, read.header("access-control-allow-origin")),
+                    (StatusCode::OK.as_u16(), origin)
+                );
+                assert_eq!(
+                    (preflight.status, preflight.header("access-control-allow-methods")),
+                    (204, "GET, HEAD")
+                );
             }
             None => {
                 assert_eq!((read.status, preflight.status), (403, 403));

@@ -199,6 +199,16 @@ impl Answer {
         message["error"].clone()
     }
 
+    /// A refusal in the words of its path: JSON-RPC under `/mcp`, a problem elsewhere.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, path: &str, status: u16, slug: &str) {
+        if path == "/mcp" {
+            self.rpc_error(status);
+        } else {
+            self.problem(status, slug);
+        }
+    }
+
     /// The messages of a JSON-RPC answer, as JSON or as events.
     #[track_caller]
     pub(crate) fn rpc_messages(&self) -> Vec<Value> {

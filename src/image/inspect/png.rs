@@ -136,25 +136,7 @@ impl Header {
 
 /// CRC-32 of the concatenated `parts` (annex D).
 pub(super) fn crc32(parts: &[&[u8]]) -> u32 {
-    let crc = parts.iter().copied().flatten().fold(u32::MAX, |crc, &byte| {
-        let [low, ..] = crc.to_le_bytes();
-        CRC_TABLE[usize::from(low ^ byte)] ^ (crc >> 8)
-    });
-    !crc
+    let mut crc = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| crc.update(part));
+    crc.finalize()
 }
-
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0_u32;
-    while index < 256 {
-        let mut crc = index;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index as usize] = crc;
-        index += 1;
-    }
-    table
-};

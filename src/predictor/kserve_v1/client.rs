@@ -32,6 +32,10 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// broken after dispatch and could not be sent again, so connections are let go first.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// Connections kept for later calls at most. Each keeps the buffer that it read its last reply into, and fills it with
+/// the next reply before there is room for that; a new one begins with a small buffer.
+const POOL_IDLE: usize = 32;
+
 /// A peer that vanished while it draws is noticed, though no byte flows.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -161,6 +165,7 @@ fn http_client(config: &KserveV1Config, connect_timeout: Duration) -> Result<req
         .referer(false)
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(POOL_IDLE)
         .tcp_keepalive(TCP_KEEPALIVE);
     if let Some(host) = &config.host {
         headers.insert(HOST, host.clone());

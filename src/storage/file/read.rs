@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,14 +23,17 @@ use crate::{
 /// Metadata larger than this is not ours.
 pub(super) const MAX_SIDECAR_BYTES: u64 = 1 << 20;
 
-/// Bytes that the chunks of all readers together may have.
-const READ_BUDGET: u64 = 16 << 20;
+/// Bytes that the chunks of all readers together may have, before they become short.
+const READ_BUDGET: u64 = 8 << 20;
 
-/// A chunk's length at most: with few readers, large ones cost less.
+/// A chunk's length at most: large ones cost less.
 const MAX_CHUNK: u64 = 256 << 10;
 
-/// A chunk's length at least: beyond 512 readers the budget gives way.
-const MIN_CHUNK: u64 = 32 << 10;
+/// A chunk's length at least: beyond the budget each reader takes this much.
+const MIN_CHUNK: u64 = 16 << 10;
+
+/// Buffers of the largest length that are kept to be used again: fresh memory is dear.
+const MOST_FREE: usize = 8;
 
 /// What lies beside an image.
 #[derive(Debug)]
@@ -144,12 +147,7 @@ struct FileContent {
 #[async_trait]
 impl Content for FileContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let reading = Reading {
-            id: self.id,
-            file: Arc::new(self.file),
-            rest: range,
-            reader: Reader::new(self.readers),
-        };
+        let reading = Reading { id: self.id, file: Arc::new(self.file), rest: range, readers: self.readers };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
     }
 
@@ -177,30 +175,68 @@ impl Content for FileContent {
     }
 }
 
-/// How many readers share the budget.
+/// Bytes that the chunks of so many readers have at most: where the budget is spent, each may still have
+/// the smallest chunk.
+pub(super) const fn delivery_memory(readers: u64) -> u64 {
+    READ_BUDGET.saturating_add(readers.saturating_mul(MIN_CHUNK))
+}
+
+/// What the chunks of all readers hold, and buffers to be used again.
 #[derive(Debug, Default)]
-pub(super) struct Readers(AtomicU64);
+pub(super) struct Readers {
+    held: AtomicU64,
+    free: Mutex<Vec<Vec<u8>>>,
+}
 
-/// One of the readers, for as long as its stream lives.
-struct Reader(Arc<Readers>);
-
-impl Reader {
-    fn new(readers: Arc<Readers>) -> Self {
-        readers.0.fetch_add(1, Ordering::Relaxed);
-        Self(readers)
+impl Readers {
+    /// The length of the next chunk. While there is room it is long; the chunks of slow readers stay
+    /// where they are and take the room, and then it is short.
+    fn chunk(&self) -> u64 {
+        let room = READ_BUDGET.saturating_sub(self.held.load(Ordering::Relaxed));
+        // Whole pages; and no one takes all that is left.
+        (room / 16).clamp(MIN_CHUNK, MAX_CHUNK) & !4095
     }
 
-    /// The length of the next chunk: this reader's share of the budget.
-    fn chunk(&self) -> u64 {
-        let share = READ_BUDGET / self.0.0.load(Ordering::Relaxed).max(1);
-        // Whole pages.
-        share.clamp(MIN_CHUNK, MAX_CHUNK) & !4095
+    /// A buffer of at least this length, counted until the chunk is let go.
+    fn take(self: &Arc<Self>, length: usize) -> Chunk {
+        let used = if length as u64 == MAX_CHUNK { self.free().pop() } else { None };
+        let buffer = used.unwrap_or_else(|| vec![0; length]);
+        self.held.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        Chunk { buffer, length, readers: Arc::clone(self) }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Reader {
+/// Bytes on their way to a client.
+struct Chunk {
+    buffer: Vec<u8>,
+    length: usize,
+    readers: Arc<Readers>,
+}
+
+impl Chunk {
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.length]
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Chunk {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        let length = self.buffer.len() as u64;
+        self.readers.held.fetch_sub(length, Ordering::Relaxed);
+        let mut free = self.readers.free();
+        if length == MAX_CHUNK && free.len() < MOST_FREE {
+            free.push(std::mem::take(&mut self.buffer));
+        }
     }
 }
 
@@ -209,7 +245,7 @@ struct Reading {
     id: ImageId,
     file: Arc<File>,
     rest: Range<u64>,
-    reader: Reader,
+    readers: Arc<Readers>,
 }
 
 impl Reading {
@@ -217,17 +253,17 @@ impl Reading {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let wanted = self.reader.chunk().min(self.rest.end - self.rest.start);
+        let wanted = self.readers.chunk().min(self.rest.end - self.rest.start);
         // At most `MAX_CHUNK`.
-        let mut buffer = vec![0; usize::try_from(wanted).unwrap_or_default()];
+        let mut chunk = self.readers.take(usize::try_from(wanted).unwrap_or_default());
         let offset = self.rest.start;
-        let mut read = read_cached(&self.file, &mut buffer, offset);
+        let mut read = read_cached(&self.file, chunk.room(), offset);
         if read == 0 {
             let (id, file) = (self.id, Arc::clone(&self.file));
-            (buffer, read) = blocking(move || {
-                let read = read_full(&file, &mut buffer, offset)
+            (chunk, read) = blocking(move || {
+                let read = read_full(&file, chunk.room(), offset)
                     .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
-                Ok((buffer, read))
+                Ok((chunk, read))
             })
             .await?;
         }
@@ -235,9 +271,9 @@ impl Reading {
             let reason = format!("it ends at byte {offset}, {} were asked for", self.rest.end);
             return Err(Error::Corrupt { id: self.id, reason });
         }
-        buffer.truncate(read);
+        chunk.length = read;
         self.rest.start += read as u64;
-        Ok(Some((Bytes::from(buffer), self)))
+        Ok(Some((Bytes::from_owner(chunk), self)))
     }
 }
 
@@ -274,15 +310,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunk_shrinks_with_readers_and_grows_back() {
+    fn chunks_become_short_while_slow_readers_hold_theirs_and_long_again() {
         let readers = Arc::new(Readers::default());
-        let first = Reader::new(Arc::clone(&readers));
-        assert_eq!(first.chunk(), MAX_CHUNK);
-        let others: Vec<_> = (0..255).map(|_| Reader::new(Arc::clone(&readers))).collect();
-        assert_eq!(first.chunk(), READ_BUDGET / 256);
-        let more: Vec<_> = (0..10_000).map(|_| Reader::new(Arc::clone(&readers))).collect();
-        assert_eq!(first.chunk(), MIN_CHUNK);
-        drop((others, more));
-        assert_eq!(first.chunk(), MAX_CHUNK);
+        assert_eq!(readers.chunk(), MAX_CHUNK);
+        let mut held = Vec::new();
+        for _ in 0..10_000 {
+            held.push(readers.take(usize::try_from(readers.chunk()).expect("short")));
+        }
+        assert_eq!(readers.chunk(), MIN_CHUNK);
+        let bytes = readers.held.load(Ordering::Relaxed);
+        assert!(bytes <= READ_BUDGET + 10_000 * MIN_CHUNK, "{bytes}");
+        drop(held);
+        assert_eq!((readers.chunk(), readers.held.load(Ordering::Relaxed)), (MAX_CHUNK, 0));
+        assert_eq!(readers.free().len(), MOST_FREE);
+    }
+
+    #[test]
+    fn chunk_shows_what_was_read_and_nothing_of_the_one_before() {
+        let readers = Arc::new(Readers::default());
+        let length = usize::try_from(MAX_CHUNK).expect("short");
+        let mut chunk = readers.take(length);
+        chunk.room().fill(7);
+        drop(chunk);
+        let mut chunk = readers.take(length);
+        chunk.room()[..3].copy_from_slice(b"abc");
+        chunk.length = 3;
+        assert_eq!(&Bytes::from_owner(chunk)[..], b"abc");
     }
 }

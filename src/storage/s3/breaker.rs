@@ -8,6 +8,10 @@ use tokio::time::Instant;
 
 use super::error::Failure;
 
+/// What a request counts that got no answer in time: waiting for more of them would hold many
+/// callers for long.
+const HANG: u32 = 3;
+
 /// Outages in a row after which the other side is left alone.
 const THRESHOLD: u32 = 5;
 
@@ -23,6 +27,7 @@ pub(super) struct Breaker(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
+    weight: u32,
     pause: Duration,
     /// Set while it is left alone.
     until: Option<Instant>,
@@ -71,11 +76,13 @@ impl Permit {
     }
 
     /// It did not, or only that it cannot.
-    pub(super) fn failed(self) {
+    pub(super) fn failed(self, failure: &Failure) {
         let mut state = self.breaker.state();
+        let weight = if matches!(failure, Failure::TimedOut { .. }) { HANG } else { 1 };
         state.failures = state.failures.saturating_add(1);
+        state.weight = state.weight.saturating_add(weight);
         let first = state.until.is_none();
-        if first && state.failures < THRESHOLD || !first && !self.tries {
+        if first && state.weight < THRESHOLD || !first && !self.tries {
             return;
         }
         state.pause = if first { FIRST_PAUSE } else { (state.pause * 2).min(LONGEST_PAUSE) };
@@ -104,8 +111,17 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: u32) {
         for _ in 0..times {
-            breaker.admit(false).expect("let through").failed();
+            breaker.admit(false).expect("let through").failed(&Failure::Interrupted(String::new()));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn breaker_opens_sooner_for_one_that_hangs() {
+        let breaker = Breaker::default();
+        let hang = Failure::TimedOut { phase: "answer", after: Duration::from_secs(1) };
+        breaker.admit(false).expect("let through").failed(&hang);
+        breaker.admit(false).expect("let through").failed(&hang);
+        assert!(breaker.admit(false).is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -136,7 +152,7 @@ mod tests {
         fail(&breaker, THRESHOLD);
         for seconds in [4, 8, 16, 30, 30] {
             tokio::time::advance(LONGEST_PAUSE).await;
-            breaker.admit(false).expect("one try").failed();
+            breaker.admit(false).expect("one try").failed(&Failure::Interrupted(String::new()));
             let Err(Failure::Paused { wait, .. }) = breaker.admit(false) else { panic!("open") };
             assert_eq!(wait, Duration::from_secs(seconds));
         }

@@ -124,6 +124,8 @@ impl Client {
     /// the tries are used up, or the failure is of a kind that no try mends.
     async fn tries(&self, request: &Request, max_bytes: Option<usize>) -> Result<(Response, Bytes), GivenUp> {
         let retries = if request.probe { 0 } else { self.max_retries };
+        // A side that hangs takes all of its time with each try.
+        let last_start = Instant::now() + self.timeouts.connect + self.timeouts.first_byte * 2;
         let (mut done, mut repeated, mut renewed) = (0, false, false);
         loop {
             let given_up = |failure| GivenUp { failure, repeated };
@@ -137,7 +139,7 @@ impl Client {
                 Err(failure) => failure,
             };
             if failure.is_outage() {
-                permit.failed();
+                permit.failed(&failure);
             } else {
                 permit.answered();
             }
@@ -145,13 +147,13 @@ impl Client {
                 renewed = true;
                 continue;
             }
-            if !failure.is_transient() || done >= retries {
+            let wait = wait_before(done, failure.retry_after(), rand::random());
+            if !failure.is_transient() || done >= retries || Instant::now() + wait > last_start {
                 return Err(GivenUp { failure, repeated });
             }
             // Of what was sent nobody knows whether it was done.
             repeated |= !matches!(failure, Failure::Unreachable(_));
             counter!("mcp_image_s3_retries_total", "operation" => request.operation.label()).increment(1);
-            let wait = wait_before(done, failure.retry_after(), rand::random());
             tracing::debug!(%failure, ?wait, operation = request.operation.label(), "an S3 request is tried again");
             sleep(wait).await;
             done += 1;

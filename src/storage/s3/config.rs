@@ -40,7 +40,8 @@ pub struct S3Config {
 pub struct S3Timeouts {
     /// Until a connection is there.
     pub connect: Duration,
-    /// From the last byte sent to the head of the answer; short answers must be whole by then, too.
+    /// From the last byte sent to the head of the answer; a short answer must be whole within as much
+    /// time again. No try begins later than `connect` and twice this time after the first one.
     pub first_byte: Duration,
     /// Between two chunks of a body, in either direction.
     pub idle: Duration,
@@ -49,7 +50,7 @@ pub struct S3Timeouts {
 impl Default for S3Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(3), first_byte: seconds(10), idle: seconds(10) }
+        Self { connect: seconds(3), first_byte: seconds(5), idle: seconds(10) }
     }
 }
 

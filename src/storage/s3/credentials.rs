@@ -228,12 +228,13 @@ fn usable(credentials: Credentials) -> Result<Fetched, String> {
     let (Some(id), Some(key)) = (credentials.access_key, credentials.secret_key) else {
         return Err("no key in it".to_owned());
     };
+    let token = credentials.security_token.or(credentials.session_token);
     let expires = credentials.expiration.and_then(|at| u64::try_from(at.unix_timestamp()).ok());
     Ok(Fetched {
         keys: S3Credentials {
             access_key_id: Secret::new(id),
             secret_access_key: Secret::new(key),
-            session_token: credentials.security_token.or(credentials.session_token).map(Secret::new),
+            session_token: token.filter(|token| !token.is_empty()).map(Secret::new),
         },
         expires: match expires {
             Some(seconds) => SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),

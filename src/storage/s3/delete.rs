@@ -57,9 +57,11 @@ pub(super) async fn remove_many(shared: &Shared, keys: &[String]) -> Result<Vec<
     let answer = match shared.client.fetch(&request, MAX_BATCH_ANSWER).await {
         Ok(answer) => answer,
         // Not every provider has batches.
-        Err(GivenUp { failure: Failure::Refused { status, .. }, .. })
-            if matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) =>
-        {
+        Err(GivenUp {
+            failure:
+                Failure::Refused { status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, .. },
+            ..
+        }) => {
             return Ok(remove_each(shared, keys).await);
         }
         Err(given_up) => return Err(given_up.failure),

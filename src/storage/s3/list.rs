@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
 
     /// Chooses the next width by what was found and is still wanted.
     fn adapt(&mut self, found: usize, wanted: usize) {
-        let factor = if found == 0 { 16 } else { (wanted / found).clamp(1, 16) };
+        let factor = wanted.checked_div(found).map_or(16, |factor| factor.clamp(1, 16));
         self.width = self.width.saturating_mul(u64::try_from(factor).unwrap_or(1)).min(END);
     }
 }

@@ -114,6 +114,11 @@ impl S3Store {
         self.shared.client.is_paused()
     }
 
+    /// Whether clients are sent to the bucket.
+    pub(super) fn redirects(&self) -> bool {
+        self.shared.delivery == Delivery::Redirect
+    }
+
     /// Saves an image that may be there already, in whole or in part, from an earlier try: `Ok` when
     /// exactly this image is there, whole.
     pub(super) async fn adopt(&self, image: &NewImage) -> Result<(), Error> {
@@ -149,10 +154,10 @@ impl ImageStore for S3Store {
     }
 
     async fn redirect(&self, id: ImageId) -> Result<Option<Redirect>, Error> {
-        match self.shared.delivery {
-            Delivery::Proxy => Ok(None),
-            Delivery::Redirect => redirect::redirect(&self.shared, id, Utc::now()).await.map(Some),
+        if !self.redirects() {
+            return Ok(None);
         }
+        redirect::redirect(&self.shared, id, Utc::now()).await.map(Some)
     }
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {

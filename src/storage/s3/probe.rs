@@ -83,7 +83,7 @@ impl Problem {
 /// Goes through all that the store does, so that rights that are missing are told together.
 async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
     let key = shared.keys.probe();
-    let request = |operation| shared.request(operation, &key).map(|request| request.as_probe(true));
+    let request = |operation| shared.request(operation, &key).map(Request::into_probe);
     let mut missing = Vec::new();
     let mut note = |right: &'static str, failure: Failure| {
         if failure.is_denied() {
@@ -116,7 +116,7 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
         let prefix = shared.keys.prefix();
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)];
         let url = shared.endpoint.bucket(&query).ok_or(Failure::Signing)?;
-        let list = Request::new(Operation::List, url).as_probe(true);
+        let list = Request::new(Operation::List, url).into_probe();
         if let Err(GivenUp { failure, .. }) = shared.client.fetch(&list, MAX_ANSWER).await {
             note("s3:ListBucket", failure)?;
         }
@@ -138,7 +138,7 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
         None => {}
         Some(Ok(_)) => shared.set_conditional(Conditional::Ignored),
         Some(Err(GivenUp { failure: Failure::Precondition, .. })) => {
-            shared.set_conditional(Conditional::Honoured)
+            shared.set_conditional(Conditional::Honoured);
         }
         Some(Err(GivenUp { failure: Failure::Refused { status, .. }, .. })) if status.as_u16() == 501 => {
             shared.set_conditional(Conditional::Ignored);
@@ -162,7 +162,7 @@ async fn remove_version(shared: &Shared, key: &str, answer: &Answer) {
     let version = answer.headers.get("x-amz-version-id").and_then(|value| value.to_str().ok());
     let Some(version) = version.filter(|version| *version != "null") else { return };
     if let Some(url) = shared.endpoint.object(key, &[("versionId", version)]) {
-        let request = Request::new(Operation::Delete, url).as_probe(true);
+        let request = Request::new(Operation::Delete, url).into_probe();
         if let Err(GivenUp { failure, .. }) = shared.client.fetch(&request, MAX_ANSWER).await {
             tracing::debug!(%failure, "the version of a probe stays");
         }

@@ -89,9 +89,9 @@ impl Request {
         }
     }
 
-    pub(super) fn as_probe(mut self, probe: bool) -> Self {
-        self.probe = probe;
-        self
+    /// Sent even while the other side is left alone, and once only.
+    pub(super) fn into_probe(self) -> Self {
+        Self { probe: true, ..self }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Disks that are full or read-only, as small file systems in memory: needs the right to mount.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{fs, time::SystemTime};
 
 use mcp_image_server::storage::{
