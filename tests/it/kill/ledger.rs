@@ -48,9 +48,9 @@ impl Ledger {
         &self.folder
     }
 
-    /// Takes in the notes of one worker.
+    /// Takes in the notes of one worker, if it came to make any.
     pub(super) fn read(&mut self, log: &Path) {
-        for line in fs::read_to_string(log).unwrap().lines() {
+        for line in fs::read_to_string(log).unwrap_or_default().lines() {
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["begin", "save", "kept", id] => self.set(id, Image::Either),
                 ["end", "save", "kept", id] => self.set(id, Image::Whole),
