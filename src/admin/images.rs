@@ -178,7 +178,11 @@ async fn verify(store: Arc<dyn ImageStore>, named: Vec<ImageId>, output: &mut Ou
     while let Some((id, standing)) = checks.next().await {
         progress.step();
         let standing = standing.map_err(std::io::Error::other)?;
-        progress.around(|| found.note(id, standing, all_named, output))?;
+        let (status, reason) = found.count(standing);
+        // As JSON about each, as text about those that are not well, and about each that was named.
+        if output.is_json() || all_named || reason.is_some() {
+            progress.around(|| note(id, status, reason, output))?;
+        }
     }
     drop(progress);
     output.line(&json!({"summary": &found}), || found.summary(looked_at))?;
@@ -204,45 +208,20 @@ async fn everything(store: &dyn ImageStore, progress: &Progress) -> Result<Vec<I
 }
 
 impl Found {
-    /// Counts an image and writes about it: as JSON about each, as text about those that are not
-    /// well, and about each that was named.
-    fn note(
-        &mut self,
-        id: ImageId,
-        standing: Result<Standing, storage::Error>,
-        named: bool,
-        output: &mut Output,
-    ) -> std::io::Result<()> {
-        let (status, reason) = match standing {
+    /// Counts an image; gives its status, and what is wrong with it.
+    fn count(&mut self, standing: Result<Standing, storage::Error>) -> (&'static str, Option<String>) {
+        let (counter, status, reason) = match standing {
             Ok(Standing::Whole(metadata)) => {
-                self.whole += 1;
                 self.bytes += metadata.size_bytes;
-                ("whole", None)
+                (&mut self.whole, "whole", None)
             }
-            Ok(Standing::Expired) => {
-                self.expired += 1;
-                ("expired", None)
-            }
-            Ok(Standing::Absent) => {
-                self.absent += 1;
-                ("absent", None)
-            }
-            Ok(Standing::Damaged(reason)) => {
-                self.damaged += 1;
-                ("damaged", Some(reason))
-            }
-            Err(error) => {
-                self.failed += 1;
-                ("failed", Some(chain(&error)))
-            }
+            Ok(Standing::Expired) => (&mut self.expired, "expired", None),
+            Ok(Standing::Absent) => (&mut self.absent, "absent", None),
+            Ok(Standing::Damaged(reason)) => (&mut self.damaged, "damaged", Some(reason)),
+            Err(error) => (&mut self.failed, "failed", Some(chain(&error))),
         };
-        if !output.is_json() && !named && reason.is_none() {
-            return Ok(());
-        }
-        output.line(&json!({"image_id": id, "status": status, "reason": reason}), || {
-            let reason = reason.as_deref().map(|reason| format!(": {}", plain(reason)));
-            format!("{id}  {status}{}", reason.unwrap_or_default())
-        })
+        *counter += 1;
+        (status, reason)
     }
 
     fn summary(&self, looked_at: u64) -> String {
@@ -253,4 +232,11 @@ impl Found {
             bytes(*length)
         )
     }
+}
+
+fn note(id: ImageId, status: &str, reason: Option<String>, output: &mut Output) -> std::io::Result<()> {
+    output.line(&json!({"image_id": id, "status": status, "reason": reason}), || {
+        let reason = reason.as_deref().map(|reason| format!(": {}", plain(reason)));
+        format!("{id}  {status}{}", reason.unwrap_or_default())
+    })
 }

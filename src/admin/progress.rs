@@ -20,10 +20,10 @@ impl Progress {
 
     /// From now on: so much is to be done.
     pub(super) fn begin(&self, what: &'static str, length: u64) {
-        Self::style(&self.0, WORKING);
         self.0.set_message(what);
-        self.0.set_length(length);
         self.0.set_position(0);
+        self.0.set_length(length);
+        Self::style(&self.0, WORKING);
         self.0.reset_eta();
     }
 

@@ -98,8 +98,8 @@ async fn answer_comes_when_the_disk_has_the_image_and_its_name() {
     let base = base.to_str().unwrap();
     let bucket = format!("{base}/{}", &id[..7]);
     let find = |what: &str, parts: &[&str]| {
-        let found = calls.iter().filter(|call| parts.iter().all(|part| call.text.contains(part)));
-        found.last().unwrap_or_else(|| panic!("{what} in {trace}"))
+        let mut found = calls.iter().rev().filter(|call| parts.iter().all(|part| call.text.contains(part)));
+        found.next().unwrap_or_else(|| panic!("{what} in {trace}"))
     };
     let steps = [
         find("write of the image", &["write(", &format!("{id}.tmp>")]),
