@@ -319,7 +319,7 @@ impl ImageStore for Fallback {
 
     async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
         match self.shared.local.inspect(id).await {
-            Err(_) => self.shared.s3.inspect(id).await,
+            Err(here) => absent_in_both(here, self.shared.s3.inspect(id).await),
             metadata => metadata,
         }
     }
@@ -355,5 +355,42 @@ fn absent_in_both<T>(here: Error, there: Result<T, Error>) -> Result<T, Error> {
     match there {
         Err(Error::NotFound) => Err(here),
         there => there,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Format;
+
+    fn walked(millis: u64) -> Walked {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        Walked { image_id: ImageId::at(made), format: Format::Png, size_bytes: millis }
+    }
+
+    #[tokio::test]
+    async fn merged_walks_come_by_every_image_once_oldest_first() {
+        let images: Vec<_> = (0..8).map(walked).collect();
+        let walk = |which: &[usize]| -> Walk<'_> {
+            stream::iter(which.iter().map(|i| Ok(images[*i])).collect::<Vec<_>>()).boxed()
+        };
+        for (here, there) in [
+            (&[0, 2, 4, 6][..], &[1, 3, 5, 7][..]),
+            (&[0, 1, 2, 3, 4, 5, 6, 7], &[]),
+            (&[], &[0, 1, 2, 3, 4, 5, 6, 7]),
+            (&[0, 3, 4, 7], &[0, 1, 2, 3, 4, 5, 6, 7]),
+        ] {
+            let all: Vec<_> = merged(walk(here), walk(there)).try_collect().await.unwrap();
+            assert_eq!(all, images, "{here:?} {there:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn merged_walk_ends_in_the_failure_of_either() {
+        let fails = || stream::iter([Err(Error::Full(None))]).boxed();
+        let walk = || stream::iter([Ok(walked(1))]).boxed();
+        for merged in [merged(fails(), walk()), merged(walk(), fails())] {
+            assert!(matches!(merged.try_collect::<Vec<_>>().await, Err(Error::Full(None))));
+        }
     }
 }

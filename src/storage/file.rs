@@ -65,6 +65,8 @@ struct Shared {
     sync: bool,
     /// The bucket whose own name is known to be on disk.
     durable: AtomicU32,
+    /// The kinds of records, a bit each, whose folder's own name is known to be on disk.
+    durable_records: AtomicU32,
     /// Buckets below this one were swept by this process.
     swept: AtomicU64,
     readers: Arc<read::Readers>,
@@ -95,6 +97,7 @@ impl FileStore {
                 public_base_url: public_base_url.to_owned(),
                 sync,
                 durable: AtomicU32::new(NO_BUCKET),
+                durable_records: AtomicU32::new(0),
                 swept: AtomicU64::new(0),
                 readers: Arc::default(),
             }),

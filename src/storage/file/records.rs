@@ -10,13 +10,14 @@
 //! the middle of a creation, nothing.
 
 mod lock;
+mod name;
 mod sweep;
 
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read as _, Write as _},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -24,7 +25,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use self::lock::Locked;
+use self::{
+    lock::Locked,
+    name::{file_name, parse_record},
+};
 use super::{Shared, failed, folder::Folder};
 use crate::storage::{
     Error, Record, RecordError, RecordKey, RecordKind, RecordPage, RecordQuery, RecordStore, RecordVersion,
@@ -243,7 +247,7 @@ impl Kept<'_> {
             folder.remove(&temporary)?;
             return Err(error);
         }
-        if self.shared.sync { folder.sync() } else { Ok(()) }
+        if self.shared.sync { self.sync_names(folder) } else { Ok(()) }
     }
 
     fn delete(&self, key: &RecordKey) -> Result<bool, RecordError> {
@@ -312,54 +316,49 @@ impl Kept<'_> {
         Err(self.failed("make the folder", io::Error::from(ErrorKind::NotADirectory)))
     }
 
-    /// Makes the folder of this kind, each name on its way durable.
     fn make(&self) -> io::Result<()> {
         super::make_base(&self.shared.path)?;
-        let records = self.shared.path.join(FOLDER);
-        for (parent, path) in [(&self.shared.path, &records), (&records, &self.path())] {
+        for path in [self.shared.path.join(FOLDER), self.path()] {
             match fs::create_dir(path) {
                 Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
                     return Err(error);
                 }
                 _ => {}
             }
-            if self.shared.sync && parent.exists() {
-                Folder::open(parent)?.sync()?;
-            }
         }
+        self.shared.durable_records.fetch_and(!self.bit(), Ordering::AcqRel);
         Ok(())
     }
 
     fn sync(&self, file: &File, folder: &Folder) -> io::Result<()> {
         if self.shared.sync {
             file.sync_all()?;
-            folder.sync()?;
+            self.sync_names(folder)?;
         }
         Ok(())
+    }
+
+    /// Waits until the disk has the names in the folder, and, once a process, those that lead to it,
+    /// whoever made them.
+    fn sync_names(&self, folder: &Folder) -> io::Result<()> {
+        folder.sync()?;
+        let known = &self.shared.durable_records;
+        if known.load(Ordering::Acquire) & self.bit() == 0 {
+            Folder::open(&self.shared.path.join(FOLDER))?.sync()?;
+            Folder::open(&self.shared.path)?.sync()?;
+            known.fetch_or(self.bit(), Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// This kind among those whose folders are known to be on disk.
+    fn bit(&self) -> u32 {
+        1 << self.kind as u32
     }
 
     fn failed(&self, action: &'static str, error: io::Error) -> Error {
         failed(action, &self.path(), error)
     }
-}
-
-fn file_name(key: &RecordKey) -> String {
-    format!("{key}.json")
-}
-
-/// Recognises exactly the names of records.
-fn parse_record(name: &[u8]) -> Option<RecordKey> {
-    std::str::from_utf8(name).ok()?.strip_suffix(".json")?.parse().ok()
-}
-
-/// Recognises exactly the names of what will replace a record.
-fn is_temporary(name: &[u8]) -> bool {
-    let parts = std::str::from_utf8(name).ok().and_then(|name| name.strip_suffix(".tmp")?.split_once('.'));
-    parts.is_some_and(|(key, nonce)| {
-        key.parse::<RecordKey>().is_ok()
-            && nonce.len() == 32
-            && nonce.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
 }
 
 fn read(file: &mut File, now: DateTime<Utc>) -> io::Result<Found> {

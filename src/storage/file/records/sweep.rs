@@ -1,6 +1,10 @@
 use std::{ffi::CStr, io, time::SystemTime};
 
-use super::{Found, Kept, Locked, file_name, is_temporary, parse_record, read};
+use super::{
+    Found, Kept, Locked,
+    name::{file_name, is_temporary, parse_record},
+    read,
+};
 use crate::storage::{
     RecordError, RecordKey, SweptRecords,
     file::{

@@ -38,17 +38,6 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn names_of_ours_are_recognised_exactly() {
-    let nonce = "0123456789abcdef0123456789abcdef";
-    assert_eq!(parse_record(b"a-1.json"), Some(key("a-1")));
-    assert!(is_temporary(format!("a-1.{nonce}.tmp").as_bytes()));
-    for name in ["a.json.bak", "A.json", ".json", "a.b.json", "a.json.tmp", "a.tmp", "notes.txt"] {
-        assert_eq!(parse_record(name.as_bytes()), None, "{name}");
-        assert!(!is_temporary(name.as_bytes()), "{name}");
-    }
-}
-
 #[tokio::test]
 async fn record_lies_in_a_file_of_its_kind() {
     let (records, folder, _guard) = records();
