@@ -127,9 +127,9 @@ class Server:
         request = urllib.request.Request(self.url(path), headers=headers or {})
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, dict(answer.headers), answer.read()
+                return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
         except urllib.error.HTTPError as answer:
-            return answer.code, dict(answer.headers), answer.read()
+            return answer.code, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
 
     def pids(self) -> list[int]:
         """The process and its children: nginx serves in a worker."""
@@ -173,7 +173,7 @@ def nginx(store: Path, folder: Path) -> Server:
     return Server("nginx", command, {}, port)
 
 
-def wrk(url: str, connections: int, seconds: float, header: str | None) -> dict:
+def wrk(url: str, connections: int, seconds: int, header: str | None) -> dict:
     command = ["taskset", "-c", str(DRIVER_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if header:
         command += ["-H", header]
@@ -201,7 +201,7 @@ def rates(servers: list[Server], paths: dict[str, str], options: argparse.Namesp
         for server in servers:
             status, _, body = server.get(path)
             assert (status, len(body)) == (200, SIZES[size]), (server.name, status, len(body))
-        tags = {server.name: server.get(path)[1]["ETag"] for server in servers}
+        tags = {server.name: server.get(path)[1]["etag"] for server in servers}
         for connections in options.connections:
             figures = {server.name: [] for server in servers}
             for number in range(options.rounds):
@@ -332,7 +332,7 @@ def variants(server: Server, store: Path) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--only", choices=["rates", "memory", "variants"])
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--kinds", nargs="*", default=["304"], choices=["304"])

@@ -1,6 +1,6 @@
 //! Names that are nearly one of ours.
 
-use super::{Variable, variables};
+use super::{Variable, variable::one_line, variables};
 
 /// How names of this server's variables begin.
 const PREFIXES: [&str; 8] =
@@ -20,6 +20,7 @@ pub(super) fn suspicious(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let near = nearest(&upper);
     let ours_by_prefix = PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) && !is_service_link(&upper);
+    let name = one_line(name, 64);
     match near {
         Some(near) => Some(format!("{name} is not a variable of this server; did you mean {near}?")),
         None if ours_by_prefix => Some(format!("{name} is not a variable of this server and is ignored")),
@@ -122,6 +123,14 @@ mod tests {
         assert_eq!(
             suspicious("KSERVE_FLAVOUR").as_deref(),
             Some("KSERVE_FLAVOUR is not a variable of this server and is ignored")
+        );
+    }
+
+    #[test]
+    fn suspicious_name_with_control_characters_is_told_escaped() {
+        assert_eq!(
+            suspicious("KSERVE_\u{1b}[2J\n").as_deref(),
+            Some("KSERVE_\\u{1b}[2J\\n is not a variable of this server and is ignored")
         );
     }
 

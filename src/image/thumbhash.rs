@@ -1,8 +1,6 @@
-use ::image::metadata::Orientation;
-
 use super::{
     Inspected, PixelsError,
-    pixels::{Pixels, decode, fit},
+    pixels::{decode, fit},
 };
 
 /// The hash holds a handful of waves; more pixels than this tell it nothing.
@@ -18,11 +16,6 @@ const EDGE: u32 = 32;
 pub fn thumbhash(bytes: &[u8], inspected: Inspected) -> Result<String, PixelsError> {
     let bytes = bytes.get(..inspected.length).unwrap_or(bytes);
     let (pixels, orientation) = decode(bytes, inspected)?;
-    of_pixels(&pixels, orientation)
-}
-
-/// The thumbhash of pixels at hand.
-pub(super) fn of_pixels(pixels: &Pixels, orientation: Orientation) -> Result<String, PixelsError> {
     let small = pixels.scale(None, fit(pixels.dimensions, EDGE))?.upright(orientation)?;
     let (width, height) = (small.dimensions.width as usize, small.dimensions.height as usize);
     let hash = if small.alpha {

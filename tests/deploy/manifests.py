@@ -164,14 +164,15 @@ def problems_of_time(objects: list[Object], in_effect: dict[str, str]) -> list[s
 
 
 def problems_of_memory(objects: list[Object], in_effect: dict[str, str]) -> list[str]:
-    """The limit holds what the formula asks for, as docs/deployment.md has it."""
+    """The limit holds what the formula asks for, as docs/memory.md has it."""
     names = ("MAX_IMAGE_SIZE", "MAX_IMAGE_PIXELS", "MAX_CONNECTIONS", "IMAGE_CACHE_BYTES", "VARIANT_CONCURRENCY")
     size, pixels, connections, cache, variants = (int(in_effect[name]) for name in names)
     limits = render.container(objects)["resources"]["limits"]
     decoded = 16 * pixels + 8 * MIB
-    reader = 420 * KIB if render.environment(objects)["STORAGE_BACKEND"] == "s3" else 32 * KIB
-    generations, delivery = max(64 * MIB, size), max(16 * MIB, connections * reader)
-    needed = 32 * MIB + generations + (int(limits["cpu"]) + variants) * decoded + delivery + cache
+    s3 = render.environment(objects)["STORAGE_BACKEND"] == "s3"
+    delivery = connections * 420 * KIB if s3 else 8 * MIB + connections * 16 * KIB
+    decoding = (int(limits["cpu"]) + variants + 1) * decoded
+    needed = 32 * MIB + max(64 * MIB, size) + decoding + max(cache, 16 * MIB) * 17 / 16 + delivery
     limit = int(limits["memory"].removesuffix("Mi")) * MIB
     return [] if needed <= limit else [f"{needed / MIB:.0f} MiB are needed, the limit is {limits['memory']}"]
 

@@ -11,7 +11,6 @@ pub use self::spec::{Fit, VariantSpec};
 use super::{
     Dimensions, Format, InspectError, Limits, PixelsError, inspect,
     pixels::{Pixels, decode},
-    thumbhash::of_pixels,
 };
 
 /// How hard libwebp tries, 0 to 6: 2 is a third of the work of 4 for files as small, give or take
@@ -27,8 +26,6 @@ pub struct Variant {
     pub format: Format,
     /// Its size.
     pub dimensions: Dimensions,
-    /// The placeholder of the original, which was at hand decoded.
-    pub thumbhash: Option<String>,
 }
 
 /// Why there is no variant.
@@ -62,7 +59,6 @@ pub fn variant(bytes: &[u8], spec: &VariantSpec, limits: Limits) -> Result<Varia
     let inspected = inspect(bytes, limits)?;
     let bytes = &bytes[..inspected.length];
     let (pixels, orientation) = decode(bytes, inspected)?;
-    let thumbhash = of_pixels(&pixels, orientation).ok();
     let plan = spec.plan(pixels.dimensions, orientation);
     let scaled = match plan.crop {
         None if plan.to == pixels.dimensions => pixels,
@@ -70,7 +66,7 @@ pub fn variant(bytes: &[u8], spec: &VariantSpec, limits: Limits) -> Result<Varia
     };
     let upright = scaled.upright(orientation)?;
     let (bytes, dimensions) = encode(upright, spec)?;
-    Ok(Variant { bytes, format: spec.format, dimensions, thumbhash })
+    Ok(Variant { bytes, format: spec.format, dimensions })
 }
 
 fn encode(pixels: Pixels, spec: &VariantSpec) -> Result<(Vec<u8>, Dimensions), VariantError> {

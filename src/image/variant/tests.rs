@@ -44,7 +44,6 @@ fn variant_of_every_format_in_every_format_looks_like_the_original() {
         for to in Format::ALL {
             let variant = variant(&bytes, &spec(320, 2048, Fit::Contain, to), LIMITS).expect("a variant");
             assert_eq!(variant.dimensions, Dimensions { width: 320, height: 240 });
-            assert!(variant.thumbhash.is_some());
             let (seen, wanted) = (decoded(&variant).into_rgb8(), expected.to_rgb8());
             let difference: u64 =
                 seen.iter().zip(wanted.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();

@@ -7,7 +7,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{RequestBuilder, Response, redirect};
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout};
 
 use super::super::{Error, Held, KserveV1Config, Memory, State};
 use super::BuildError;
@@ -31,6 +31,9 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// Python servers close idle connections after 5 s. A request that meets the closing would look
 /// broken after dispatch and could not be sent again, so connections are let go first.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A reply that is begun and does not go on for this long is given up: it holds room that others wait for.
+const READ_STALL: Duration = Duration::from_secs(10);
 
 /// Connections kept for later calls at most. Each keeps the buffer that it read its last reply into, and fills it with
 /// the next reply before there is room for that; a new one begins with a small buffer.
@@ -121,7 +124,9 @@ impl Client {
         }
         let mut reader = ReplyReader::new(response.content_length(), self.config.max_image_bytes)?;
         let reading = self.memory.read(reader.most_image_bytes() + READ_BUFFER).await;
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        while let Some(chunk) =
+            timeout(READ_STALL, response.chunk()).await.map_err(stalled)?.map_err(broken)?
+        {
             reader.push(&chunk)?;
         }
         let reply = if reader.is_slow_to_finish() {
@@ -197,6 +202,10 @@ fn certificates(config: &KserveV1Config) -> Result<Vec<reqwest::Certificate>, Bu
 fn broken(error: reqwest::Error) -> Error {
     let error = error.without_url();
     if error.is_connect() { Error::Unreachable(error.into()) } else { Error::Interrupted(error.into()) }
+}
+
+fn stalled(_: Elapsed) -> Error {
+    Error::Interrupted(format!("no byte of the reply came for {} s", READ_STALL.as_secs()).into())
 }
 
 /// A media type that cannot be a prediction; one that is missing or only unusual is not held

@@ -124,3 +124,56 @@ fn moment(now: SystemTime) -> Result<(OffsetDateTime, String), Failure> {
     let moment = OffsetDateTime::from_unix_timestamp(seconds.timestamp()).map_err(|_| Failure::Signing)?;
     Ok((moment, seconds.format("%Y%m%dT%H%M%SZ").to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    /// The keys and the moment of the examples in AWS's documentation of Signature Version 4.
+    fn example() -> (Signer, S3Credentials, Url, SystemTime) {
+        let keys = S3Credentials {
+            access_key_id: Secret::new("AKIAIOSFODNN7EXAMPLE"),
+            secret_access_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            session_token: None,
+        };
+        let url = Url::parse("https://examplebucket.s3.amazonaws.com/test.txt").expect("a URL");
+        (Signer::new("us-east-1"), keys, url, SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600))
+    }
+
+    #[test]
+    fn signature_is_that_of_the_documented_example() {
+        let (signer, keys, url, now) = example();
+        let mut headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-9"))]);
+        signer.sign(&keys, &Method::GET, &url, &mut headers, EMPTY_SHA256, now).expect("signed");
+        let authorization = &headers[header::AUTHORIZATION];
+        let text = authorization.to_str().expect("text");
+        assert!(text.contains("SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,"), "{text}");
+        let signature = "Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41";
+        assert!(text.ends_with(signature), "{text}");
+        assert!(authorization.is_sensitive());
+    }
+
+    #[test]
+    fn signed_url_is_that_of_the_documented_example() {
+        let (signer, keys, url, now) = example();
+        let signed = signer.presign(&keys, &url, HashMap::new(), 86_400, now).expect("signed");
+        let signature = "X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
+        assert!(signed.contains("&X-Amz-Expires=86400&") && signed.ends_with(signature), "{signed}");
+    }
+
+    #[test]
+    fn token_of_temporary_keys_is_signed_and_sensitive() {
+        let (signer, mut keys, url, now) = example();
+        keys.session_token = Some(Secret::new("token"));
+        let mut headers = HeaderMap::new();
+        signer.sign(&keys, &Method::PUT, &url, &mut headers, EMPTY_SHA256, now).expect("signed");
+        assert!(headers["x-amz-security-token"].is_sensitive());
+        let text = headers[header::AUTHORIZATION].to_str().expect("text");
+        assert!(text.contains("x-amz-security-token,"), "{text}");
+        let signed = signer.presign(&keys, &url, HashMap::new(), 60, now).expect("signed");
+        assert!(signed.contains("&X-Amz-Security-Token=token"));
+    }
+}
