@@ -28,6 +28,9 @@ const BATCH: usize = 1000;
 /// How often a cycle counts again because another replica was faster.
 const ATTEMPTS: usize = 3;
 
+/// The quotas, as evictions are counted.
+const REASONS: [&str; 2] = ["images", "bytes"];
+
 /// How much may be stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quota {
@@ -117,6 +120,11 @@ impl Keeper {
     }
 
     async fn count(&self, storage: &Storage) -> Result<Counted, Error> {
+        // There from the beginning, so that a first eviction shows as an increase.
+        for reason in REASONS {
+            counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
+            counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
+        }
         let started = Instant::now();
         let mut counted = Counted { stored: Stored::default(), oldest: None };
         let mut walk = storage.images.walk();
@@ -162,7 +170,7 @@ async fn choose(
 
 async fn evict(storage: &Storage, chosen: Chosen) -> Result<Evicted, Error> {
     let mut total = Evicted::default();
-    for (reason, images) in [("images", chosen.by_images), ("bytes", chosen.by_bytes)] {
+    for (reason, images) in REASONS.into_iter().zip([chosen.by_images, chosen.by_bytes]) {
         for batch in images.chunks(BATCH) {
             let Expired { removed, removed_bytes, failed, .. } = storage.images.remove(batch).await?;
             counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(removed);

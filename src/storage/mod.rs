@@ -34,10 +34,10 @@ pub use self::{
     observed::{Observed, ObservedRecords},
     open::{Storage, open},
     records::{
-        InvalidRecordKey, MAX_RECORD_BYTES, NoRecords, Record, RecordError, RecordKey, RecordKind,
-        RecordPage, RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
+        InvalidRecordKey, MAX_RECORD_BYTES, Record, RecordError, RecordKey, RecordKind, RecordPage,
+        RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
     },
-    s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts, WebIdentity},
+    s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Records, S3Store, S3Timeouts, WebIdentity},
     usage::{Stored, Usage},
     watched::{Removals, Watched},
 };
@@ -161,6 +161,13 @@ pub struct Walked {
     pub format: Format,
     /// The length of what is stored, in bytes.
     pub size_bytes: u64,
+}
+
+impl From<&Metadata> for Walked {
+    fn from(metadata: &Metadata) -> Self {
+        let Metadata { image_id, format, size_bytes, .. } = *metadata;
+        Self { image_id, format, size_bytes }
+    }
 }
 
 /// What a walk comes by, as it comes by.
@@ -325,11 +332,7 @@ pub trait ImageStore: Send + Sync + 'static {
             let mut query = ListQuery { prefix: None, cursor: None, limit: 1000 };
             loop {
                 let page = self.list(query.clone()).await?;
-                all.extend(page.images.iter().map(|image| Walked {
-                    image_id: image.image_id,
-                    format: image.format,
-                    size_bytes: image.size_bytes,
-                }));
+                all.extend(page.images.iter().map(Walked::from));
                 query.cursor = page.next;
                 if query.cursor.is_none() {
                     break;

@@ -5,7 +5,6 @@
 //! not, and its key is free.
 
 mod key;
-mod none;
 
 use std::time::SystemTime;
 
@@ -13,10 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    key::{InvalidRecordKey, RecordKey},
-    none::NoRecords,
-};
+pub use self::key::{InvalidRecordKey, RecordKey};
 use super::Error;
 
 /// The JSON text of a record's value may have this many bytes.

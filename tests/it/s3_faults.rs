@@ -20,7 +20,8 @@ use crate::{
     fake_s3::{FakeS3, Fault},
     s3::keys,
     store_conformance::{
-        HOUR, Store, assert_absent, assert_whole, conforms, fresh, image, list_all, read, saved,
+        HOUR, Store, assert_absent, assert_whole, conforms, conforms_to_upkeep, fresh, image, list_all, read,
+        saved,
     },
 };
 
@@ -57,7 +58,7 @@ fn store(config: &S3Config) -> Store {
 }
 
 /// With time enough for a busy machine, where nothing is meant to fail.
-fn patient(server: &FakeS3) -> S3Config {
+pub(crate) fn patient(server: &FakeS3) -> S3Config {
     S3Config { timeouts: S3Timeouts::default(), ..config(server) }
 }
 
@@ -94,19 +95,34 @@ conforms!(s3_with_idle_fallback, {
     (std::sync::Arc::new(fallback(&patient(&server), &folder)) as Store, (server, folder))
 });
 
+conforms_to_upkeep!(s3_fake_upkeep, {
+    let server = FakeS3::start().await;
+    (store(&patient(&server)), server)
+});
+conforms_to_upkeep!(s3_with_small_pages_upkeep, {
+    let server = FakeS3::start().await;
+    server.set_page(7);
+    (store(&patient(&server)), server)
+});
+conforms_to_upkeep!(s3_with_fallback_upkeep, {
+    let server = FakeS3::start().await;
+    let folder = TempDir::new().unwrap();
+    (std::sync::Arc::new(fallback(&patient(&server), &folder)) as Store, (server, folder))
+});
+
 fn fallback(config: &S3Config, folder: &TempDir) -> Fallback {
     let local = FileStore::open(folder.path(), BASE_URL, false).unwrap();
     Fallback::new(S3Store::new(config, BASE_URL).unwrap(), local)
 }
 
 /// The text of an error and of what is behind it; secrets are in neither.
-fn told(error: &Error) -> String {
+pub(crate) fn told(error: &Error) -> String {
     let text = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
     assert!(!text.contains("hunter2") && !text.contains("Signature="), "{text}");
     text
 }
 
-async fn bounded<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn bounded<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("an end in time")
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderValue, header};
 use super::{
     Failed, Failure, Shared,
     client::{Answer, GivenUp},
-    object::Conditional,
+    object::{Conditional, Replacing},
     request::{Digests, Operation, Request},
 };
 use crate::storage::Error;
@@ -112,6 +112,13 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
     let conditional = written.is_some() && shared.conditional() == Conditional::Unknown;
     let found =
         if conditional { Some(shared.client.fetch(&only_if_absent(&put), MAX_ANSWER).await) } else { None };
+    let mut answers = Vec::new();
+    if let Some(written) = &written
+        && shared.replacing() == Replacing::Unknown
+    {
+        let found = replacing(shared, &put, written, &mut answers).await?;
+        shared.set_replacing(found);
+    }
     if whole {
         let prefix = shared.keys.prefix();
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)];
@@ -131,7 +138,7 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
         }
     };
     let again = found.as_ref().and_then(|found| found.as_ref().ok());
-    for answer in written.iter().chain(again).chain(&deleted) {
+    for answer in written.iter().chain(again).chain(&answers).chain(&deleted) {
         remove_version(shared, &key, answer).await;
     }
     match found {
@@ -150,6 +157,38 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::Denied(missing))
+}
+
+/// Finds out how a replacement has to be asked for: one of something else must be refused, and one of
+/// what is there must not.
+async fn replacing(
+    shared: &Shared,
+    put: &Request,
+    written: &Answer,
+    answers: &mut Vec<Answer>,
+) -> Result<Replacing, Failure> {
+    let Some(tag) = written.headers.get(header::ETAG) else { return Ok(Replacing::Ignored) };
+    let other = HeaderValue::from_static("\"00000000000000000000000000000000\"");
+    for (way, tag, expected) in
+        [(Replacing::Quoted, &other, false), (Replacing::Quoted, tag, true), (Replacing::Bare, tag, true)]
+    {
+        let Some(tag) = way.tag(tag) else { continue };
+        let request = put.clone().with_header(header::IF_MATCH, tag);
+        match shared.client.fetch(&request, MAX_ANSWER).await {
+            Ok(answer) => {
+                answers.push(answer);
+                return Ok(if expected { way } else { Replacing::Ignored });
+            }
+            Err(GivenUp { failure: Failure::Precondition | Failure::Absent, .. }) => {}
+            Err(GivenUp { failure: Failure::Refused { status, .. }, .. })
+                if matches!(status.as_u16(), 400 | 501) =>
+            {
+                return Ok(Replacing::Ignored);
+            }
+            Err(given_up) => return Err(given_up.failure),
+        }
+    }
+    Ok(Replacing::Ignored)
 }
 
 fn only_if_absent(put: &Request) -> Request {
