@@ -1,6 +1,8 @@
 //! A process that is killed before any one of its calls to the kernel loses nothing it acknowledged:
 //! needs `strace` and the right to use it.
 //!
+//! In a bucket it is killed before or after any one of its requests has its effect.
+//!
 //! A worker saves, deletes and cleans, and notes what it begins and what it has done. It is run over
 //! and over, and killed before its first rename, its second one, and so on, for every call that
 //! changes the folder. `KILL_CYCLES` is how often; 50 if it is not set.
@@ -18,10 +20,12 @@ use std::{
 use tempfile::TempDir;
 
 mod answer;
+mod bucket;
 mod ledger;
 mod worker;
 
 use ledger::Ledger;
+use worker::Place;
 
 use crate::peers::left_out;
 
@@ -91,9 +95,13 @@ fn places(trace: &str, folder: &Path) -> Vec<(String, usize)> {
     numbers.collect()
 }
 
+fn cycles() -> usize {
+    env::var("KILL_CYCLES").map_or(50, |cycles| cycles.parse().expect("a number"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_before_any_call_loses_nothing_acknowledged_and_leaves_nothing_after_a_sweep() {
-    let cycles: usize = env::var("KILL_CYCLES").map_or(50, |cycles| cycles.parse().expect("a number"));
+    let cycles = cycles();
     let scratch = TempDir::new().unwrap();
     let file = |name: &str| -> PathBuf { scratch.path().canonicalize().unwrap().join(name) };
     let (trace, log) = (file("trace"), file("log"));
@@ -106,7 +114,8 @@ async fn kill_before_any_call_loses_nothing_acknowledged_and_leaves_nothing_afte
     for call in ["write", "fsync", "rename", "unlink", "rmdir", "mkdir"] {
         assert!(places.iter().any(|(name, _)| name.starts_with(call)), "{call} in {places:?}");
     }
-    let mut ledger = Ledger::new(&whole);
+    let mut folder = whole.clone();
+    let mut ledger = Ledger::new(Place::Folder(whole.clone()));
     ledger.read(&log);
     ledger.check().await;
 
@@ -115,19 +124,20 @@ async fn kill_before_any_call_loses_nothing_acknowledged_and_leaves_nothing_afte
     let spread = (0..stride).flat_map(|first| places.iter().skip(first).step_by(stride)).cycle();
     for (cycle, (call, number)) in spread.take(cycles).enumerate() {
         if cycle % CYCLES_IN_A_FOLDER == 0 {
-            ledger = Ledger::new(&file(&format!("folder-{cycle}")));
+            folder = file(&format!("folder-{cycle}"));
+            ledger = Ledger::new(Place::Folder(folder.clone()));
         }
         let _ = fs::remove_file(&log);
         let inject = format!("inject={call}:signal=KILL:when={number}");
         let filter = format!("trace={call}");
         let arguments = ["-e", &filter, "-e", &inject];
-        let done = run(&arguments, &trace, ledger.folder(), &log).expect("strace was there before");
+        let done = run(&arguments, &trace, &folder, &log).expect("strace was there before");
         // Where something is there already, less is to be made: a folder, its name made durable.
         let was_there = cycle % CYCLES_IN_A_FOLDER != 0;
         assert!(!done || was_there, "{call} {number} was never reached");
         ledger.read(&log);
         ledger.context = format!("killed before {call} {number}, cycle {cycle}");
         ledger.check().await;
-        ledger.check_after_a_sweep().await;
+        ledger.check_folder_after_a_sweep(&folder).await;
     }
 }

@@ -51,7 +51,7 @@ records_conform!(s3_that_takes_bare_tags, bucket(FakeS3::take_bare_tags).await);
 records_conform!(s3_that_overwrites, bucket(FakeS3::ignore_conditions).await);
 records_conform!(s3_of_two_replicas, {
     let server = FakeS3::start().await;
-    let s3 = s3_faults::patient(&server);
+    let s3 = s3_faults::patient(server.addr);
     (Arc::new(replicas::InTurn::new([in_bucket(s3.clone()), in_bucket(s3)])) as Records, server)
 });
 records_conform!(ceph, (in_bucket(peer!()), ()));
@@ -71,7 +71,7 @@ fn in_bucket(s3: S3Config) -> Records {
 async fn bucket(set: impl FnOnce(&FakeS3)) -> (Records, FakeS3) {
     let server = FakeS3::start().await;
     set(&server);
-    (in_bucket(s3_faults::patient(&server)), server)
+    (in_bucket(s3_faults::patient(server.addr)), server)
 }
 
 mod bucket;

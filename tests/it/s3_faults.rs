@@ -5,6 +5,7 @@
 
 use std::{
     error::Error as _,
+    net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
@@ -32,10 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A bucket of the fake server.
 pub(crate) fn config(server: &FakeS3) -> S3Config {
+    config_of(server.addr)
+}
+
+fn config_of(server: SocketAddr) -> S3Config {
     S3Config {
         bucket: "images".to_owned(),
         prefix: "p/".to_owned(),
-        endpoint_url: Some(format!("http://{}", server.addr).parse().unwrap()),
+        endpoint_url: Some(format!("http://{server}").parse().unwrap()),
         public_endpoint_url: None,
         path_style: None,
         region: "us-east-1".to_owned(),
@@ -58,8 +63,8 @@ fn store(config: &S3Config) -> Store {
 }
 
 /// With time enough for a busy machine, where nothing is meant to fail.
-pub(crate) fn patient(server: &FakeS3) -> S3Config {
-    S3Config { timeouts: S3Timeouts::default(), ..config(server) }
+pub(crate) fn patient(server: SocketAddr) -> S3Config {
+    S3Config { timeouts: S3Timeouts::default(), ..config_of(server) }
 }
 
 async fn server_and_store() -> (FakeS3, Store) {
@@ -71,20 +76,20 @@ async fn server_and_store() -> (FakeS3, Store) {
 
 conforms!(s3_fake, {
     let server = FakeS3::start().await;
-    let store = store(&patient(&server));
+    let store = store(&patient(server.addr));
     store.start().await.unwrap();
     (store, server)
 });
 conforms!(s3_that_overwrites, {
     let server = FakeS3::start().await;
     server.ignore_conditions();
-    let store = store(&patient(&server));
+    let store = store(&patient(server.addr));
     store.start().await.unwrap();
     (store, server)
 });
 conforms!(s3_with_small_pages, {
     let server = FakeS3::start().await;
-    let store = store(&patient(&server));
+    let store = store(&patient(server.addr));
     // Small, but more than comes in a millisecond: else a listing may need more pages than it is allowed.
     server.set_page(20);
     (store, server)
@@ -92,22 +97,22 @@ conforms!(s3_with_small_pages, {
 conforms!(s3_with_idle_fallback, {
     let server = FakeS3::start().await;
     let folder = TempDir::new().unwrap();
-    (std::sync::Arc::new(fallback(&patient(&server), &folder)) as Store, (server, folder))
+    (std::sync::Arc::new(fallback(&patient(server.addr), &folder)) as Store, (server, folder))
 });
 
 conforms_to_upkeep!(s3_fake_upkeep, {
     let server = FakeS3::start().await;
-    (store(&patient(&server)), server)
+    (store(&patient(server.addr)), server)
 });
 conforms_to_upkeep!(s3_with_small_pages_upkeep, {
     let server = FakeS3::start().await;
     server.set_page(7);
-    (store(&patient(&server)), server)
+    (store(&patient(server.addr)), server)
 });
 conforms_to_upkeep!(s3_with_fallback_upkeep, {
     let server = FakeS3::start().await;
     let folder = TempDir::new().unwrap();
-    (std::sync::Arc::new(fallback(&patient(&server), &folder)) as Store, (server, folder))
+    (std::sync::Arc::new(fallback(&patient(server.addr), &folder)) as Store, (server, folder))
 });
 
 fn fallback(config: &S3Config, folder: &TempDir) -> Fallback {
@@ -429,7 +434,7 @@ async fn leftovers_of_saves_and_damage_are_swept_in_their_time() {
 #[tokio::test]
 async fn replicas_that_clean_at_once_remove_everything_and_nothing_early() {
     let server = FakeS3::start().await;
-    let replicas = [store(&patient(&server)), store(&patient(&server))];
+    let replicas = [store(&patient(server.addr)), store(&patient(server.addr))];
     for minutes in 0..40 {
         saved(&replicas[0], image(10, HOUR * 5 + Duration::from_secs(minutes * 60), HOUR)).await;
     }

@@ -1,9 +1,9 @@
-//! What must be in a folder, by the notes of those who worked in it.
+//! What must be in a folder or a bucket, by the notes of those who worked in it.
 
 use std::{
     collections::BTreeMap,
     fs::{self, FileTimes},
-    path::{Path, PathBuf},
+    path::Path,
     time::SystemTime,
 };
 
@@ -12,8 +12,9 @@ use mcp_image_server::{
     storage::{Error, RecordError, Storage},
 };
 
-use super::worker::{KIND, image_of, key, open};
+use super::worker::{KIND, Place, image_of, key, open};
 use crate::{
+    fake_s3::FakeS3,
     store::tree,
     store_conformance::{HOUR, assert_absent, assert_whole, list_all},
 };
@@ -29,9 +30,9 @@ enum Image {
     Absent,
 }
 
-/// What was noted about a folder.
+/// What was noted about a place.
 pub(super) struct Ledger {
-    folder: PathBuf,
+    place: Place,
     images: BTreeMap<ImageId, Image>,
     /// The values that a record may have; 0 if it may be absent.
     records: BTreeMap<String, Vec<u64>>,
@@ -39,13 +40,9 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(super) fn new(place: Place) -> Self {
         let context = "not killed".to_owned();
-        Self { folder: folder.to_owned(), images: BTreeMap::new(), records: BTreeMap::new(), context }
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+        Self { place, images: BTreeMap::new(), records: BTreeMap::new(), context }
     }
 
     /// Takes in the notes of one worker, if it came to make any.
@@ -76,10 +73,10 @@ impl Ledger {
         self.images.insert(id.parse().unwrap(), image);
     }
 
-    /// Compares the folder with what was noted, as a process that starts now finds it. What was
+    /// Compares the place with what was noted, as a process that starts now finds it. What was
     /// open is settled by what is found.
     pub(super) async fn check(&mut self) {
-        let storage = open(self.folder.clone());
+        let storage = open(&self.place);
         for (id, expected) in &mut self.images {
             let image = image_of(*id, HOUR * 100);
             let found = match storage.images.metadata(*id).await {
@@ -117,16 +114,31 @@ impl Ledger {
         }
     }
 
-    /// Makes all files old, sweeps once, and compares names: two files an image and one a record.
-    pub(super) async fn check_after_a_sweep(&mut self) {
+    /// Makes all that is in a folder old, sweeps once, and compares names.
+    pub(super) async fn check_folder_after_a_sweep(&mut self, folder: &Path) {
         let old = SystemTime::now() - HOUR * 2;
-        for name in tree(&self.folder) {
-            let file = fs::File::open(self.folder.join(name)).unwrap();
+        for name in tree(folder) {
+            let file = fs::File::open(folder.join(name)).unwrap();
             if file.metadata().unwrap().is_file() {
                 file.set_times(FileTimes::new().set_modified(old)).unwrap();
             }
         }
-        let storage = open(self.folder.clone());
+        let expected = self.sweep(".json").await;
+        let files = tree(folder).into_iter().filter(|name| folder.join(name).is_file());
+        assert_eq!(files.collect::<Vec<_>>(), expected, "{}", self.context);
+    }
+
+    /// Makes all that is in a bucket old, sweeps once, and compares keys.
+    pub(super) async fn check_bucket_after_a_sweep(&mut self, server: &FakeS3) {
+        server.set_modified(SystemTime::now() - HOUR * 2);
+        let expected = self.sweep("").await;
+        let keys = server.keys().into_iter().map(|key| key["p/".len()..].to_owned());
+        assert_eq!(keys.collect::<Vec<_>>(), expected, "{}", self.context);
+    }
+
+    /// Sweeps once; gives the names of what must be left: two an image and one a record.
+    async fn sweep(&mut self, record_extension: &str) -> Vec<String> {
+        let storage = open(&self.place);
         storage.images.expire(SystemTime::now()).await.unwrap();
         storage.records.sweep(SystemTime::now()).await.unwrap();
         self.check().await;
@@ -136,10 +148,9 @@ impl Ledger {
             expected.extend(["json", "png"].map(|extension| format!("{}/{id}.{extension}", id.bucket())));
         }
         let records = self.records.iter().filter(|(_, values)| values[..] != [0]);
-        expected.extend(records.map(|(name, _)| format!("records/{}/{name}.json", KIND.name())));
+        expected.extend(records.map(|(name, _)| format!("records/{}/{name}{record_extension}", KIND.name())));
         expected.sort();
-        let files = tree(&self.folder).into_iter().filter(|name| self.folder.join(name).is_file());
-        assert_eq!(files.collect::<Vec<_>>(), expected, "{}", self.context);
+        expected
     }
 
     fn whole(&self) -> Vec<ImageId> {

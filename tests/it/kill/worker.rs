@@ -3,6 +3,8 @@
 use std::{
     env,
     fs::{File, OpenOptions},
+    io::Read as _,
+    net::SocketAddr,
     os::unix::fs::FileExt as _,
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -14,10 +16,16 @@ use mcp_image_server::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::store_conformance::{HOUR, image};
+use crate::{
+    s3_faults::patient,
+    store_conformance::{HOUR, image},
+};
 
 /// Set for the process that is to be killed: the folder to work in.
 pub(super) const FOLDER: &str = "KILL_TEST_FOLDER";
+
+/// Or the endpoint of the bucket.
+pub(super) const ENDPOINT: &str = "KILL_TEST_ENDPOINT";
 
 /// And the file for notes.
 pub(super) const LOG: &str = "KILL_TEST_LOG";
@@ -25,9 +33,27 @@ pub(super) const LOG: &str = "KILL_TEST_LOG";
 /// The kind of the records.
 pub(super) const KIND: RecordKind = RecordKind::Jobs;
 
+/// Where the worker works.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Folder(PathBuf),
+    Bucket(SocketAddr),
+}
+
+impl Place {
+    /// Where this process is told to work.
+    fn told() -> Option<Self> {
+        let folder = env::var_os(FOLDER).map(|folder| Self::Folder(folder.into()));
+        folder.or_else(|| Some(Self::Bucket(env::var(ENDPOINT).ok()?.parse().unwrap())))
+    }
+}
+
 /// Opens a store as the server does, waiting for the disk.
-pub(super) fn open(folder: PathBuf) -> Storage {
-    let backend = Backend::File { path: folder };
+pub(super) fn open(place: &Place) -> Storage {
+    let backend = match place {
+        Place::Folder(path) => Backend::File { path: path.clone() },
+        Place::Bucket(server) => Backend::S3(Box::new(patient(*server))),
+    };
     let config = Config { backend, public_base_url: "http://images.example".to_owned(), sync: true };
     Storage::open(&config).unwrap()
 }
@@ -61,14 +87,17 @@ impl Notes {
 
 #[test]
 fn worker_runs_where_it_is_told() {
-    let (Some(folder), Some(log)) = (env::var_os(FOLDER), env::var_os(LOG)) else { return };
+    let (Some(place), Some(log)) = (Place::told(), env::var_os(LOG)) else { return };
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(log).unwrap();
     let mut notes = Notes { file, length: 0 };
     notes.note("begin");
+    if matches!(place, Place::Bucket(_)) {
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    }
     // One thread for all that blocks: strace counts by thread.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
-    runtime.block_on(work(&open(folder.into()), &mut notes));
+    runtime.block_on(work(&open(&place), &mut notes));
     notes.note("done");
 }
 

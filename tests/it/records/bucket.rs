@@ -126,7 +126,7 @@ async fn sweep_removes_marks_and_strange_objects_in_their_time() {
 #[tokio::test]
 async fn sweep_reads_what_it_does_not_know_and_deletes_in_batches() {
     let server = FakeS3::start().await;
-    let records = in_bucket(patient(&server));
+    let records = in_bucket(patient(server.addr));
     for i in 0..30 {
         let life = if i < 10 { Duration::ZERO } else { HOUR };
         records.create(JOBS, &format!("r{i}").parse().unwrap(), record(i, life)).await.unwrap();
