@@ -43,6 +43,7 @@ mod records;
 mod rest;
 mod s3;
 mod s3_faults;
+mod s3_server;
 mod signed;
 mod store;
 mod variants;

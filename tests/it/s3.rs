@@ -196,7 +196,7 @@ fn http() -> reqwest::Client {
 }
 
 /// What makes a server keep its images in this bucket.
-fn variables(s3: &S3Config) -> Vec<(&'static str, String)> {
+pub(crate) fn variables(s3: &S3Config) -> Vec<(&'static str, String)> {
     let keys = s3.identity.keys.as_ref().unwrap();
     vec![
         ("STORAGE_BACKEND", "s3".to_owned()),

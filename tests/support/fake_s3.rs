@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     CloseAfterwards,
     /// So many bytes of the body, then the connection is reset.
     Reset(usize),
+    /// So many bytes of the body, and a head that says that this is all.
+    Short(usize),
     /// So many bytes of the body, then silence.
     Stall(usize),
     /// The body byte by byte, with so much time between them.
@@ -163,6 +165,11 @@ impl FakeS3 {
         state.victim = Some((process, state.log.len() + at, afterwards));
     }
 
+    /// Nobody is to be killed any more.
+    pub(crate) fn spare(&self) {
+        self.state().victim = None;
+    }
+
     /// Gives so many keys on a page.
     pub(crate) fn set_page(&self, keys: usize) {
         self.state().page = keys;
@@ -284,6 +291,9 @@ async fn respond(
         let tag = HeaderValue::from_static("\"00000000000000000000000000000000\"");
         response.headers_mut().insert(header::ETAG, tag);
     }
+    if let Some(Fault::Short(length)) = fault {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
     let has_body = parts.method != Method::HEAD;
     Ok(response.map(|()| if has_body { broken(bytes, fault) } else { empty() }))
 }
@@ -335,6 +345,7 @@ fn broken(bytes: Bytes, fault: Option<Fault>) -> Body {
             });
             StreamBody::new(drops).boxed_unsync()
         }
+        Some(Fault::Short(length)) => StreamBody::new(data(bytes.slice(..length))).boxed_unsync(),
         Some(Fault::Flip) => {
             let mut flipped = bytes.to_vec();
             let middle = flipped.len() / 2;

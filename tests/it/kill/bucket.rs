@@ -40,7 +40,9 @@ async fn kill_at_any_request_loses_nothing_acknowledged_and_leaves_nothing_after
         }
         // It waits for the end of its input, so that it is not killed too late.
         drop(worker.stdin.take());
-        tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap()
+        let status = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
+        server.spare();
+        status
     };
 
     let mut server = FakeS3::start().await;
