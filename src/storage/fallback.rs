@@ -159,7 +159,8 @@ impl Shared {
                 return;
             }
         }
-        if self.s3.is_paused() {
+        // No caller is made to try whether it is back: this is.
+        if self.s3.is_paused() && self.s3.check().await.is_err() {
             return;
         }
         match self.move_over().await {
@@ -174,10 +175,11 @@ impl Shared {
         }
     }
 
-    fn away(&self, error: &Error) {
+    fn away(&self, error: Option<&Error>) {
         if !self.away.swap(true, Ordering::Relaxed) {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "S3 is away; images are kept in the fallback folder until it is back");
+            let cause = error.and_then(std::error::Error::source).map(ToString::to_string);
+            let error = error.map(ToString::to_string);
+            tracing::warn!(error, cause, "S3 is away; images are kept in the fallback folder until it is back");
         }
     }
 
@@ -214,11 +216,15 @@ impl ImageStore for Fallback {
         if local.metadata(image.metadata.image_id).await.is_ok() {
             return Err(Error::AlreadyExists);
         }
-        let error = match s3.save(image.clone()).await {
-            Err(error @ Error::Unavailable(_)) => error,
-            saved => return saved,
-        };
-        self.shared.away(&error);
+        if s3.is_paused() {
+            // A try would hold the caller as long as S3 may take for an answer.
+            self.shared.away(None);
+        } else {
+            match s3.save(image.clone()).await {
+                Err(error @ Error::Unavailable(_)) => self.shared.away(Some(&error)),
+                saved => return saved,
+            }
+        }
         local.save(image).await?;
         counter!("mcp_image_fallback_saves_total").increment(1);
         Ok(())
@@ -297,7 +303,7 @@ impl ImageStore for Fallback {
             }
             // Images can be kept all the same.
             Err(error @ Error::Unavailable(_)) => {
-                self.shared.away(&error);
+                self.shared.away(Some(&error));
                 local.check().await
             }
             Err(error) => Err(error),

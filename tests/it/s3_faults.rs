@@ -537,6 +537,33 @@ async fn images_saved_while_s3_is_away_are_served_and_moved_over() {
 }
 
 #[tokio::test]
+async fn saves_do_not_wait_for_s3_while_it_is_left_alone_and_it_is_found_again() {
+    let server = FakeS3::start().await;
+    let folder = TempDir::new().unwrap();
+    let store = fallback(&config(&server), &folder);
+    store.start().await.unwrap();
+    server.fail("/images", Fault::Hang, usize::MAX);
+    // Two that hang are enough.
+    for _ in 0..2 {
+        bounded(store.save(fresh(10))).await.unwrap();
+    }
+    // Nor is it a caller who finds out whether it is back, when the pause is over.
+    for _ in 0..30 {
+        let puts = || server.log().iter().filter(|line| line.contains(".json")).count();
+        let before = puts();
+        bounded(store.save(fresh(10))).await.unwrap();
+        assert_eq!(puts(), before);
+        tokio::time::sleep(SHORT / 10).await;
+    }
+    server.heal();
+    crate::client::until(async || {
+        server.keys().iter().filter(|key| key.ends_with(".png")).count() == 32
+            && crate::server::files(folder.path()).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn move_that_dies_after_any_request_loses_nothing() {
     for requests in 0..16 {
         let server = FakeS3::start().await;
