@@ -22,5 +22,5 @@ start_ceph "$scratch/ceph"
 
 export REQUIRE_PEERS=1 KILL_CYCLES=${KILL_CYCLES:-500}
 cargo test --locked --test it -- kill:: cleaner_replicas:: store::syscalls:: --nocapture
-cargo test --locked --test it -- s3_server:: --include-ignored --nocapture
+NIGHTLY=1 cargo test --locked --test it -- s3_server:: --nocapture
 cargo bench --locked --bench cleaning

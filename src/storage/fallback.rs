@@ -179,7 +179,11 @@ impl Shared {
         if !self.away.swap(true, Ordering::Relaxed) {
             let cause = error.and_then(std::error::Error::source).map(ToString::to_string);
             let error = error.map(ToString::to_string);
-            tracing::warn!(error, cause, "S3 is away; images are kept in the fallback folder until it is back");
+            tracing::warn!(
+                error,
+                cause,
+                "S3 is away; images are kept in the fallback folder until it is back"
+            );
         }
     }
 

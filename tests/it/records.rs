@@ -48,6 +48,7 @@ records_conform!(file_of_two_replicas, {
 records_conform!(s3, bucket(|_| {}).await);
 records_conform!(s3_with_small_pages, bucket(|server| server.set_page(7)).await);
 records_conform!(s3_that_takes_bare_tags, bucket(FakeS3::take_bare_tags).await);
+records_conform!(s3_that_creates_what_is_to_be_replaced, bucket(FakeS3::create_what_is_to_be_replaced).await);
 records_conform!(s3_that_overwrites, bucket(FakeS3::ignore_conditions).await);
 records_conform!(s3_of_two_replicas, {
     let server = FakeS3::start().await;

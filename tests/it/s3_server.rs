@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::{
-    client::{Era, sha256, until},
+    client::{Era, sha256, until, within},
     fake_s3::{FakeS3, Fault},
     process::{self, Process},
     s3::{peer, variables},
@@ -125,15 +125,13 @@ async fn faults_in_front_of_the_gateway_are_typed_and_bounded_in_time_and_memory
         let image = hashed(6_000_000, Duration::ZERO, HOUR);
         store.images.save(image.clone()).await.unwrap();
         proxy.fail(".png", fault.clone(), 1);
-        let started = Instant::now();
-        let asked = ask(&server, &image).await;
+        let asked = within(ask(&server, &image)).await;
         match (&asked, typed) {
             (Ok(status), Some(typed)) => assert_eq!(*status, typed, "{fault:?}"),
             // The head was under way, or it was not yet.
             (Err(_) | Ok(503), None) => {}
             _ => panic!("{fault:?}: {asked:?}"),
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "{fault:?} held a client for long");
         // The fault was that of one request.
         until(async || ask(&server, &image).await == Ok(200)).await;
     }
@@ -163,9 +161,7 @@ async fn faults_in_front_of_the_gateway_are_typed_and_bounded_in_time_and_memory
     let list = async || server.client().get("/images").await.status;
     for fault in [Fault::EndlessList, Fault::Circle, Fault::Endless, Fault::Hang] {
         proxy.fail("list-type=2", fault.clone(), usize::MAX);
-        let started = Instant::now();
-        assert_eq!(list().await, 503, "{fault:?}");
-        assert!(started.elapsed() < Duration::from_secs(30), "{fault:?} held a client for long");
+        assert_eq!(within(list()).await, 503, "{fault:?}");
         proxy.heal();
         until(async || list().await == 200).await;
     }
@@ -245,10 +241,17 @@ async fn migration_to_a_bucket_and_back_keeps_images_and_records() {
     assert_eq!(back.records.get(RecordKind::Jobs, &key).await.unwrap().record, record);
 }
 
+/// Whether this is the nightly run (`tests/nightly.sh`): what takes long is for it.
+fn is_nightly() -> bool {
+    std::env::var_os("NIGHTLY").is_some()
+}
+
 /// Saves a gigabyte as if it were an image, and reads it through the server.
 #[tokio::test]
-#[ignore = "heavy: see tests/nightly.sh"]
 async fn gigabyte_through_the_server_takes_little_memory() {
+    if !is_nightly() {
+        return;
+    }
     let s3 = peer!();
     let image = hashed(1 << 30, Duration::ZERO, HOUR);
     let patient = S3Timeouts { first_byte: Duration::from_secs(300), ..S3Timeouts::default() };
@@ -268,15 +271,21 @@ async fn gigabyte_through_the_server_takes_little_memory() {
     let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(found, image.metadata.sha256);
     let peak = server.peak_memory();
-    eprintln!("figure: 1 GiB in {:.1?} with a peak of {:.1} MiB", started.elapsed(), peak as f64 / MIB as f64);
+    eprintln!(
+        "figure: 1 GiB in {:.1?} with a peak of {:.1} MiB",
+        started.elapsed(),
+        peak as f64 / MIB as f64
+    );
     assert!(peak < MOST_MEMORY, "{} MiB", peak / MIB);
 }
 
 /// With the timeouts that the server has by default, and S3 that takes connections and says nothing,
 /// or that refuses them.
 #[tokio::test]
-#[ignore = "heavy: see tests/nightly.sh"]
 async fn first_save_of_an_outage_is_acknowledged_in_the_fallback_folder_within_twenty_seconds() {
+    if !is_nightly() {
+        return;
+    }
     for fault in [Fault::Hang, Fault::Close] {
         let fake = FakeS3::start().await;
         let folder = TempDir::new().unwrap();

@@ -9,6 +9,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     net::SocketAddr,
+    process::Child,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
@@ -73,8 +74,9 @@ struct State {
     log: Vec<String>,
     ignores_conditions: bool,
     bare_tags: bool,
+    creates_what_is_to_be_replaced: bool,
     /// Whom to kill at which request, and whether that has its effect before.
-    victim: Option<(u32, usize, bool)>,
+    victim: Option<(Arc<Mutex<Child>>, usize, bool)>,
     /// The server that requests go on to, if they do.
     upstream: Option<String>,
     page: usize,
@@ -158,16 +160,16 @@ impl FakeS3 {
         self.state().bare_tags = true;
     }
 
-    /// Kills a process when its request number `at` (from now, the first is 0) has come, or, with
-    /// `afterwards`, when that has had its effect; no answer is given.
-    pub(crate) fn kill_at(&self, process: u32, at: usize, afterwards: bool) {
-        let mut state = self.state();
-        state.victim = Some((process, state.log.len() + at, afterwards));
+    /// Honours `If-Match` where something is, and creates where nothing is.
+    pub(crate) fn create_what_is_to_be_replaced(&self) {
+        self.state().creates_what_is_to_be_replaced = true;
     }
 
-    /// Nobody is to be killed any more.
-    pub(crate) fn spare(&self) {
-        self.state().victim = None;
+    /// Kills a process when its request number `at` (from now, the first is 0) has come, or, with
+    /// `afterwards`, when that has had its effect; no answer is given.
+    pub(crate) fn kill_at(&self, process: Arc<Mutex<Child>>, at: usize, afterwards: bool) {
+        let mut state = self.state();
+        state.victim = Some((process, state.log.len() + at, afterwards));
     }
 
     /// Gives so many keys on a page.
@@ -300,10 +302,11 @@ async fn respond(
 
 /// Kills the victim if it is to die at this request.
 fn killed(state: &Mutex<State>, number: usize, afterwards: bool) -> bool {
-    let victim = state.lock().unwrap().victim.filter(|victim| (victim.1, victim.2) == (number, afterwards));
-    let Some((process, ..)) = victim else { return false };
-    let status = std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap();
-    assert!(status.success(), "{process} cannot be killed");
+    let mut state = state.lock().unwrap();
+    let is_it = |victim: &mut (_, usize, bool)| (victim.1, victim.2) == (number, afterwards);
+    let Some((process, ..)) = state.victim.take_if(is_it) else { return false };
+    // One that has ended by now, and left a request behind, is not killed.
+    process.lock().unwrap().kill().unwrap();
     true
 }
 
@@ -409,6 +412,7 @@ fn serve(
                 });
                 match (there, is_same) {
                     (_, true) => {}
+                    (None, _) if state.creates_what_is_to_be_replaced => {}
                     (None, _) if !state.bare_tags => return error(StatusCode::NOT_FOUND, "NoSuchKey"),
                     _ => return error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
                 }

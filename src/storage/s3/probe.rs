@@ -159,8 +159,8 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
     Err(Problem::Denied(missing))
 }
 
-/// Finds out how a replacement has to be asked for: one of something else must be refused, and one of
-/// what is there must not.
+/// Finds out how a replacement has to be asked for: one of nothing and one of something else must be
+/// refused, and one of what is there must not.
 async fn replacing(
     shared: &Shared,
     put: &Request,
@@ -169,14 +169,25 @@ async fn replacing(
 ) -> Result<Replacing, Failure> {
     let Some(tag) = written.headers.get(header::ETAG) else { return Ok(Replacing::Ignored) };
     let other = HeaderValue::from_static("\"00000000000000000000000000000000\"");
-    for (way, tag, expected) in
-        [(Replacing::Quoted, &other, false), (Replacing::Quoted, tag, true), (Replacing::Bare, tag, true)]
-    {
+    let absent = shared.keys.probe();
+    let nothing = Request { url: shared.request(Operation::Put, &absent)?.url, ..put.clone() };
+    for (put, way, tag, expected) in [
+        // MinIO, up to the summer of 2025, creates what is to be replaced.
+        (&nothing, Replacing::Quoted, &other, false),
+        (put, Replacing::Quoted, &other, false),
+        (put, Replacing::Quoted, tag, true),
+        (put, Replacing::Bare, tag, true),
+    ] {
         let Some(tag) = way.tag(tag) else { continue };
         let request = put.clone().with_header(header::IF_MATCH, tag);
         match shared.client.fetch(&request, MAX_ANSWER).await {
             Ok(answer) => {
-                answers.push(answer);
+                if request.url == nothing.url {
+                    shared.remove(&absent).await?;
+                    remove_version(shared, &absent, &answer).await;
+                } else {
+                    answers.push(answer);
+                }
                 return Ok(if expected { way } else { Replacing::Ignored });
             }
             Err(GivenUp { failure: Failure::Precondition | Failure::Absent, .. }) => {}

@@ -3,6 +3,7 @@
 use std::{
     env,
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ use super::{
     ledger::Ledger,
     worker::{self, Place},
 };
-use crate::fake_s3::FakeS3;
+use crate::{client::until, fake_s3::FakeS3};
 
 /// Starts the worker.
 fn start(server: &FakeS3, log: &std::path::Path) -> std::process::Child {
@@ -34,15 +35,19 @@ async fn kill_at_any_request_loses_nothing_acknowledged_and_leaves_nothing_after
     let log = scratch.path().join("log");
     let run = async |server: &FakeS3, at: Option<(usize, bool)>| {
         let _ = std::fs::remove_file(&log);
-        let mut worker = start(server, &log);
+        let worker = Arc::new(Mutex::new(start(server, &log)));
         if let Some((request, afterwards)) = at {
-            server.kill_at(worker.id(), request, afterwards);
+            server.kill_at(Arc::clone(&worker), request, afterwards);
         }
         // It waits for the end of its input, so that it is not killed too late.
-        drop(worker.stdin.take());
-        let status = tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap();
-        server.spare();
-        status
+        drop(worker.lock().unwrap().stdin.take());
+        let mut status = None;
+        until(async || {
+            status = worker.lock().unwrap().try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
     };
 
     let mut server = FakeS3::start().await;
@@ -66,13 +71,12 @@ async fn kill_at_any_request_loses_nothing_acknowledged_and_leaves_nothing_after
         let line = server.requests() + request;
         let status = run(&server, Some((*request, *afterwards))).await;
         killed += usize::from(!status.success());
-        // Where something is there already, fewer pages are to be asked for, or more.
-        assert!(!status.success() || cycle % CYCLES_IN_A_FOLDER != 0, "request {request} was never made");
         ledger.read(&log);
         let request = server.log().get(line).cloned();
         ledger.context = format!("killed at {request:?}, afterwards {afterwards}, cycle {cycle}");
         ledger.check().await;
         ledger.check_bucket_after_a_sweep(&server).await;
     }
+    eprintln!("figure: {killed} kills in {cycles} cycles, spread over {requests} requests");
     assert!(killed * 10 >= cycles * 9, "{killed} of {cycles}");
 }

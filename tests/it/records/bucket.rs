@@ -52,6 +52,26 @@ async fn change_whose_answer_was_lost_is_one_change() {
     assert_eq!(server.keys(), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn conditions_are_relied_on_where_all_of_them_are_honoured() {
+    for (set, relied_on) in [
+        ((|_| {}) as fn(&FakeS3), true),
+        (FakeS3::take_bare_tags, true),
+        (FakeS3::ignore_conditions, false),
+        (FakeS3::create_what_is_to_be_replaced, false),
+    ] {
+        let server = FakeS3::start().await;
+        set(&server);
+        let records = in_bucket(config(&server));
+        records.create(JOBS, &key(), record(1, HOUR)).await.unwrap();
+        assert_eq!(server.keys(), ["p/records/jobs/a"], "no probe is left");
+        assert!(records.delete(JOBS, &key()).await.unwrap());
+        // A mark comes first only where it decides something.
+        assert_eq!(count(&server, PUT), if relied_on { 2 } else { 1 }, "{:#?}", server.log());
+        assert_eq!(server.keys(), Vec::<String>::new());
+    }
+}
+
 /// The gateway of Ceph answers so to whoever loses a race.
 #[tokio::test]
 async fn change_that_fails_because_another_came_first_does_not_close_the_bucket() {
