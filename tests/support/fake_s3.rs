@@ -27,6 +27,8 @@ type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// What goes wrong with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
+    /// Nothing.
+    None,
     /// An answer with this status, this body and no effect.
     Answer(u16, &'static str),
     /// No answer ever.

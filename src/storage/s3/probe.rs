@@ -116,8 +116,11 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
     if let Some(written) = &written
         && shared.replacing() == Replacing::Unknown
     {
-        let found = replacing(shared, &put, written, &mut answers).await?;
-        shared.set_replacing(found);
+        match replacing(shared, &put, written, &mut answers).await {
+            Ok(found) => shared.set_replacing(found),
+            // Images do without it; the next check asks again.
+            Err(failure) => tracing::debug!(%failure, "whether S3 honours `If-Match` is not known yet"),
+        }
     }
     if whole {
         let prefix = shared.keys.prefix();
@@ -191,11 +194,9 @@ async fn replacing(
                 return Ok(if expected { way } else { Replacing::Ignored });
             }
             Err(GivenUp { failure: Failure::Precondition | Failure::Absent, .. }) => {}
-            Err(GivenUp { failure: Failure::Refused { status, .. }, .. })
-                if matches!(status.as_u16(), 400 | 501) =>
-            {
-                return Ok(Replacing::Ignored);
-            }
+            Err(GivenUp { failure, .. }) if failure.is_outage() => return Err(failure),
+            // It may be written without a condition, and with one it may not.
+            Err(GivenUp { failure: Failure::Refused { .. }, .. }) => return Ok(Replacing::Ignored),
             Err(given_up) => return Err(given_up.failure),
         }
     }

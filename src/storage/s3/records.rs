@@ -103,6 +103,11 @@ impl S3Records {
         if !is_known() {
             probe::check(shared).await?;
         }
+        if !is_known() {
+            // Others may know, and rely on it.
+            let failure = Failure::BadAnswer("whether it honours conditions is not known yet".to_owned());
+            return Err(shared.failed("keep records in")(failure).into());
+        }
         Ok(shared.conditional() == Conditional::Honoured && shared.replacing() != Replacing::Ignored)
     }
 

@@ -72,6 +72,26 @@ async fn conditions_are_relied_on_where_all_of_them_are_honoured() {
     }
 }
 
+#[tokio::test]
+async fn records_wait_until_it_is_known_whether_conditions_are_honoured() {
+    let server = FakeS3::start().await;
+    let s3 = config(&server);
+    let backend = Backend::S3(Box::new(s3));
+    let config = Config { backend, public_base_url: "http://images.example".to_owned(), sync: false };
+    let Storage { images, records, .. } = Storage::open(&config).unwrap();
+    // In the first check two uploads come before the one that is to replace something; then one.
+    for spared in [2, 1] {
+        server.fail("PUT /images/p/.probe", Fault::None, spared);
+        server.fail("PUT /images/p/.probe", Fault::Answer(500, ""), 1);
+    }
+    images.start().await.unwrap();
+    saved(&images, fresh(10)).await;
+    let refused = records.create(JOBS, &key(), record(1, HOUR)).await;
+    let Err(RecordError::Storage(error @ Error::Unavailable(_))) = refused else { panic!("{refused:?}") };
+    assert!(told(&error).contains("not known yet"), "{error:?}");
+    records.create(JOBS, &key(), record(1, HOUR)).await.unwrap();
+}
+
 /// The gateway of Ceph answers so to whoever loses a race.
 #[tokio::test]
 async fn change_that_fails_because_another_came_first_does_not_close_the_bucket() {
