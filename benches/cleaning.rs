@@ -7,7 +7,8 @@
 //! - a listing of the newest 100, likewise;
 //! - a save of 400 kB, to a plain write, fsync, rename, fsync.
 //!
-//! `BENCH_IMAGES` is the larger number, `BENCH_FOLDER` where to work: by default a folder for
+//! `BENCH_IMAGES` is the larger number, `BENCH_OVER` over how long they are spread if it is not to be
+//! a month, a day and an hour, `BENCH_FOLDER` where to work: by default a folder for
 //! temporary files, which must be on a disk for the saves to mean anything. It takes two files an image and
 //! some minutes.
 
@@ -43,7 +44,11 @@ fn main() {
     let folder = env::var("BENCH_FOLDER").map_or_else(|_| TempDir::new(), TempDir::new_in).unwrap();
     runtime.block_on(async {
         println!("images      over       cleaning 1,000   cleaning none   newest 100      count all");
+        let over = env::var("BENCH_OVER").ok();
         for (span, name) in [(DAY * 30, "a month"), (DAY, "a day"), (DAY / 24, "an hour")] {
+            if over.as_ref().is_some_and(|over| over != name) {
+                continue;
+            }
             let few = cycles(folder.path(), SMALL, span, name).await;
             let many = cycles(folder.path(), large, span, name).await;
             let ratio = |few: Duration, many: Duration| many.as_secs_f64() / few.as_secs_f64();

@@ -31,8 +31,10 @@ pub(super) const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 /// this age, which leaves a day to look at what happened.
 const DAMAGED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Buckets behind the first image that is not due, looked through for leftovers in one cycle.
+/// Buckets behind the first image that is not due, looked through for leftovers in one cycle: so
+/// many, or as few as have so many names.
 const SWEPT_BUCKETS: usize = 16;
+const SWEPT_NAMES: usize = 4096;
 
 /// After so many failures in one cycle the folder is at fault, not its files.
 const MOST_FAILURES: u64 = 100;
@@ -69,16 +71,21 @@ pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expi
     let behind = shared.swept.load(Ordering::Acquire);
     let finished = |bucket: &&Bucket| age(now, bucket.end_millis()) >= LEFTOVER_AGE;
     let unswept = buckets[next..].iter().filter(|bucket| u64::from(bucket.0) >= behind);
+    let mut names = 0;
     for &bucket in unswept.take_while(finished).take(SWEPT_BUCKETS) {
+        if names >= SWEPT_NAMES {
+            break;
+        }
         let (shared, stopped) = (Arc::clone(shared), Arc::clone(&stop.0));
-        let cleaned = blocking(move || {
+        let (cleaned, seen) = blocking(move || {
             let mut walk = Walk::new(now, stopped);
             walk.bucket(&shared, bucket, Images::Keep);
             shared.swept.store(u64::from(bucket.0) + 1, Ordering::Release);
-            Ok(walk.done)
+            Ok((walk.done, walk.names))
         })
         .await?;
         total.add(cleaned);
+        names += seen;
     }
     Ok(total)
 }
@@ -104,13 +111,15 @@ struct Walk {
     now_utc: DateTime<Utc>,
     stopped: Arc<AtomicBool>,
     done: Expired,
+    /// Names that were read.
+    names: usize,
     /// Reached an image that is not due.
     end: bool,
 }
 
 impl Walk {
     fn new(now: SystemTime, stopped: Arc<AtomicBool>) -> Self {
-        Self { now, now_utc: now.into(), stopped, done: Expired::default(), end: false }
+        Self { now, now_utc: now.into(), stopped, done: Expired::default(), names: 0, end: false }
     }
 
     fn bucket(&mut self, shared: &Shared, bucket: Bucket, images: Images) {
@@ -124,6 +133,7 @@ impl Walk {
             Ok(None) => return,
             Err(error) => return self.failed(&bucket, &error),
         };
+        self.names += names.len();
         for names in names.chunk_by(|one, next| one.id == next.id) {
             let (id, files) = (names[0].id, Files::of(names));
             if self.stopped.load(Ordering::Relaxed) || self.done.failed >= MOST_FAILURES {
