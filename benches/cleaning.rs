@@ -7,8 +7,8 @@
 //! - a listing of the newest 100, likewise;
 //! - a save of 400 kB, to a plain write, fsync, rename, fsync.
 //!
-//! `BENCH_IMAGES` is the larger number, `BENCH_OVER` over how long they are spread if it is not to be
-//! a month, a day and an hour, `BENCH_FOLDER` where to work: by default a folder for
+//! `BENCH_IMAGES` is the larger number; `BENCH_OVER` is over how long they are spread, where that is not to
+//! be `a month`, `a day` and `an hour` in turn; `BENCH_FOLDER` is where to work: by default a folder for
 //! temporary files, which must be on a disk for the saves to mean anything. It takes two files an image and
 //! some minutes.
 
