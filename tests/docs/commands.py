@@ -144,9 +144,9 @@ class Place:
 def is_like(printed: str, expected: str) -> bool:
     """Whether the expected text is in what was printed; `…` is any text, space does not count."""
     rest = re.sub(r"\s+", "", printed)
-    for piece in re.sub(r"\s+", "", expected).split("…"):
+    for piece in filter(None, re.sub(r"\s+", "", expected).split("…")):
         _, found, rest = rest.partition(piece)
-        if piece and not found:
+        if not found:
             return False
     return True
 
