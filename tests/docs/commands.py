@@ -13,7 +13,7 @@ A `sh` block without a word is a fault. Blocks with `file=PATH` hold exactly wha
 root; `json` and `yaml` blocks have to parse, unless they have a `…`.
 
 Each page has a folder of its own, in which the repository's folders are, and a server on a free port: 8000 stands for
-it in the page. `mcp-image-server` and `cargo run` are the built binary. Names of variables and ports are all that a
+it in the page, and 8900 for another free one. `mcp-image-server` and `cargo run` are the built binary. Names of variables and ports are all that a
 server gets from here: HOST, PORT and STORAGE_PATH.
 """
 
@@ -70,6 +70,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = server.free_port()
+        self.other_port = server.free_port()
         self.process: subprocess.Popen | None = None
         self.log = folder.parent / f"{folder.name}.log"
         tools = folder.parent / f"{folder.name}.bin"
@@ -93,8 +94,9 @@ class Place:
         }
 
     def here(self, text: str) -> str:
-        """The text with this page's port."""
-        return re.sub(r"\b(localhost|127\.0\.0\.1):8000\b", rf"\1:{self.port}", text)
+        """The text with this page's ports."""
+        text = re.sub(r"\b(localhost|127\.0\.0\.1):8000\b", rf"\1:{self.port}", text)
+        return re.sub(r"\b8900\b", str(self.other_port), text)
 
     def serve(self, script: str) -> None:
         """Starts the page's server and waits until it is ready."""

@@ -7,6 +7,7 @@ Addresses outside the project are not asked; those of its own repository are loo
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from html.parser import HTMLParser
@@ -68,6 +69,20 @@ def check_summary() -> None:
     checks.none(problems, f"SUMMARY.md has each of {len(there)} pages")
 
 
+def check_metrics() -> None:
+    """Each metric that a page names is one that the server describes."""
+    known = set(re.findall(r"mcp_image_\w+", (ROOT / "src" / "metrics.rs").read_text()))
+    problems, count = [], 0
+    for page in pages():
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            for name in re.findall(r"\bmcp_image_\w+", line):
+                count += 1
+                base = re.sub(r"_(bucket|sum|count)$", "", name)
+                if base not in known:
+                    problems.append(f"{page.relative_to(ROOT)}:{number}: there is no metric {name}")
+    checks.none(problems, f"{count} mentions of metrics name ones that there are")
+
+
 class Page(HTMLParser):
     """The ids and links of a built page."""
 
@@ -108,6 +123,7 @@ def check_built(folder: Path) -> None:
 def main() -> None:
     check_pages()
     check_summary()
+    check_metrics()
     if len(sys.argv) > 1:
         check_built(Path(sys.argv[1]).resolve())
     checks.finish()

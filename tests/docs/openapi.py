@@ -404,6 +404,8 @@ def until(holds: Any) -> None:
 def main() -> None:
     openapi_spec_validator.validate(document.root)
     checks.that(True, "the document is valid OpenAPI 3.1")
+    version = server.run(["--version"]).stdout.split()[1]
+    checks.equal(document.root["info"]["version"], version, "the document has the binary's version")
     for operation in (each for item in document.root["paths"].values() for each in item.values() if "requestBody" in each):
         for media in operation["requestBody"]["content"].values():
             for name, example in media.get("examples", {}).items():

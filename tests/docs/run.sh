@@ -51,6 +51,8 @@ count() { grep -cE "^$1 " "$log" || true; }
 install_venv "$venv" "$root/tests/docs/requirements.txt"
 install_venv "$cache/python" "$root/tests/peers/requirements.txt" || miss "the Python MCP client"
 install_node
+# `cargo test` builds it; here only where nothing was tested yet.
+[ -x "${CARGO_TARGET_DIR:-$root/target}/debug/examples/mcp_client" ] || cargo build --quiet --locked --example mcp_client
 book=""
 build_book > >(tee -a "$log")
 run "$venv/bin/python" tests/docs/links.py ${book:+"$book"}
