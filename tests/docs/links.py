@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT / "tests" / "deploy"))
 
 from checks import Checks  # noqa: E402
 
-REPOSITORY = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["repository"]
+MANIFEST = tomllib.loads((ROOT / "Cargo.toml").read_text())
+REPOSITORY = MANIFEST["workspace"]["package"]["repository"]
 checks = Checks("links")
 
 
@@ -83,6 +84,22 @@ def check_metrics() -> None:
     checks.none(problems, f"{count} mentions of metrics name ones that there are")
 
 
+def check_versions() -> None:
+    """The chart, the manifests and the API's description have the version of Cargo.toml."""
+    version = MANIFEST["workspace"]["package"]["version"]
+    places = {
+        "manifests/helm/mcp-image-server/Chart.yaml": r"^(?:version|appVersion): (\S+)$",
+        "manifests/base/kustomization.yaml": r"^ +newTag: (\S+)$",
+        "docs/openapi.yaml": r"^  version: (\S+)$",
+    }
+    problems = []
+    for place, pattern in places.items():
+        found = re.findall(pattern, (ROOT / place).read_text(), re.MULTILINE)
+        problems += [f"{place} has {each}" for each in found if each.strip('"') != version]
+        problems += [] if found else [f"{place} has no version"]
+    checks.none(problems, f"the version is {version} everywhere")
+
+
 class Page(HTMLParser):
     """The ids and links of a built page."""
 
@@ -124,6 +141,7 @@ def main() -> None:
     check_pages()
     check_summary()
     check_metrics()
+    check_versions()
     if len(sys.argv) > 1:
         check_built(Path(sys.argv[1]).resolve())
     checks.finish()
