@@ -23,6 +23,7 @@ mod store_conformance;
 
 mod access;
 mod architecture;
+mod command_line;
 mod connections;
 mod delivery;
 mod drain;
