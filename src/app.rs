@@ -11,7 +11,7 @@ use crate::{
     banner::Banner,
     cleaner::{Cleaner, CleanerHandle},
     config::Config,
-    generate::Generator,
+    generate::{self, Generator},
     health::Health,
     images::{Delivery, Purger, PurgerHandle},
     mcp::ImageServer,
@@ -75,6 +75,7 @@ impl App {
         let predictor = predictor(&config.predictor)?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
+        generate::register_counters(&description.model);
         let health = Health::new(generator.clone(), store.clone());
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());

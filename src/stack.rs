@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
     body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr,
@@ -186,7 +186,7 @@ fn edge(routes: Routes, config: &Config) -> Inner {
         // The span that log lines hang on; one line when the response's body ends.
         .layer(TraceLayer::new(route_name).with_quiet(&["health", "metrics"]))
         // Counts what the client saw, rescued failures included, until the body ends.
-        .layer(HttpMetricsLayer::new(route_name))
+        .layer(http_metrics())
         // Above this line nothing fails any more: causes become responses.
         .layer(RescueLayer::new(rescue::respond))
         // A panic is one request's failure, not the connection's.
@@ -195,6 +195,21 @@ fn edge(routes: Routes, config: &Config) -> Inner {
         .layer(IntoBodyLayer)
         .service(Dispatch::new(routes));
     BoxCloneSyncService::new(service)
+}
+
+/// Failures are counted from zero: the alerts look at how they grow.
+fn http_metrics() -> HttpMetricsLayer {
+    let failures = [
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ];
+    [("mcp", Method::POST), ("api", Method::POST), ("images", Method::GET)]
+        .iter()
+        .fold(HttpMetricsLayer::new(route_name), |layer, (route, method)| {
+            layer.with_counted(route, method, &failures)
+        })
 }
 
 /// Who may list and delete, until there are credentials.

@@ -27,6 +27,7 @@ pub struct Observed<S> {
 impl<S: ImageStore> Observed<S> {
     /// Measures `inner`.
     pub fn new(inner: S) -> Self {
+        register_counters(inner.kind());
         Self { inner }
     }
 
@@ -230,6 +231,24 @@ impl Drop for Measured {
         }
     }
 }
+
+/// Counts from zero what the server does all the time.
+fn register_counters(backend: &'static str) {
+    counter!("mcp_image_storage_written_bytes_total", "backend" => backend).increment(0);
+    counter!("mcp_image_storage_read_bytes_total", "backend" => backend).increment(0);
+    for operation in ["save", "open", "read", "metadata", "list", "delete", "expire", "check"] {
+        for outcome in ["ok", CANCELLED].into_iter().chain(OUTCOMES) {
+            counter!(
+                "mcp_image_storage_operations_total",
+                "backend" => backend, "operation" => operation, "outcome" => outcome
+            )
+            .increment(0);
+        }
+    }
+}
+
+/// What [`outcome`] gives.
+const OUTCOMES: [&str; 6] = ["not_found", "already_exists", "full", "read_only", "unavailable", "corrupt"];
 
 fn outcome(error: &Error) -> &'static str {
     match error {

@@ -78,6 +78,7 @@ pub(super) enum BuildError {
 
 impl Client {
     pub(super) fn new(config: &S3Config) -> Result<Self, BuildError> {
+        register_counters();
         Ok(Self {
             http: http_client(config)?,
             signer: Signer::new(&config.region),
@@ -316,6 +317,17 @@ impl Sent {
                 return Err(Failure::TimedOut { phase: "answer", after });
             }
             allowance = Duration::ZERO;
+        }
+    }
+}
+
+/// Counts from zero.
+fn register_counters() {
+    counter!("mcp_image_s3_resumed_reads_total").increment(0);
+    for label in Operation::ALL.map(Operation::label) {
+        counter!("mcp_image_s3_retries_total", "operation" => label).increment(0);
+        for outcome in ["ok"].into_iter().chain(Failure::OUTCOMES) {
+            counter!("mcp_image_s3_requests_total", "operation" => label, "outcome" => outcome).increment(0);
         }
     }
 }
