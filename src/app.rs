@@ -4,7 +4,7 @@ mod memory;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
     storage::{self, ImageStore, Watched},
+    telemetry::traces,
 };
 
 /// A server, built and bound, not yet serving.
@@ -32,6 +33,7 @@ pub struct App {
     cleaner: CleanerHandle,
     background: [JoinHandle<()>; 2],
     purger: Option<PurgerHandle>,
+    traces: Option<traces::Exporter>,
     banner: String,
 }
 
@@ -52,6 +54,9 @@ pub enum Error {
     /// The client of the purge webhook cannot be built.
     #[error("IMAGE_PURGE_WEBHOOK cannot be set up: {0}")]
     Purge(#[source] layers::BoxError),
+    /// The exporter of traces cannot be built.
+    #[error("traces cannot be exported: {0}")]
+    Traces(#[from] traces::Error),
     /// A configured host or origin is not one.
     #[error(transparent)]
     Stack(#[from] stack::Error),
@@ -72,7 +77,8 @@ impl App {
         let backend = config.storage.backend.kind();
         store.start().await.map_err(|source| Error::Storage { backend, source })?;
         let (delivery, store, purger) = delivery(&config, store)?;
-        let predictor = predictor(&config.predictor)?;
+        let traces = config.traces.take().map(traces::start).transpose()?;
+        let predictor = predictor(&config.predictor, traces.is_some())?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
         generate::register_counters(&description.model);
@@ -80,7 +86,8 @@ impl App {
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());
         let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
-        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics };
+        let recorder = traces.as_ref().map(traces::Exporter::recorder);
+        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics, recorder };
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 
@@ -95,7 +102,7 @@ impl App {
         .text();
         memory::tell(&config);
         warn_of_openness(&server, &config.stack);
-        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, banner })
+        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, traces, banner })
     }
 
     /// What a person who starts the server reads.
@@ -114,10 +121,21 @@ impl App {
     /// drains. Returns whether every request in flight was finished.
     pub async fn run(self, shutdown: impl Future<Output = Duration>) -> bool {
         info!(addr = %self.server.local_addr(), version = env!("CARGO_PKG_VERSION"), "serving");
+        let grace = self.server.grace();
+        let mut over = Instant::now();
+        let shutdown = async {
+            let delay = shutdown.await;
+            over = Instant::now() + grace;
+            delay
+        };
         let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
         self.background.iter().for_each(JoinHandle::abort);
         self.cleaner.stop().await;
         drop(self.purger);
+        if let Some(traces) = self.traces {
+            // Requests go before: traces have what they left of the grace.
+            traces.shutdown(over).await;
+        }
         drained
     }
 }
@@ -147,21 +165,25 @@ fn delivery(config: &Config, store: Arc<dyn ImageStore>) -> Result<Delivered, Er
     Ok((delivery, store, handle))
 }
 
-fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
+fn predictor(config: &predictor::Config, traced: bool) -> Result<Arc<dyn Predictor>, Error> {
     match config {
         predictor::Config::Embedded => {
             warn!(
                 "PREDICTOR=embedded: pictures come from a procedural artist, not from a model; \
                  set KSERVE_ENDPOINT to use a model"
             );
-            Ok(Arc::new(predictor::embedded::Embedded::new()))
+            Ok(shared(predictor::embedded::Embedded::new(), traced))
         }
         predictor::Config::KserveV1(config) => {
             let predictor = predictor::kserve_v1::KserveV1::new((**config).clone())
                 .map_err(|error| Error::Predictor(error.into()))?;
-            Ok(Arc::new(predictor))
+            Ok(shared(predictor, traced))
         }
     }
+}
+
+fn shared(predictor: impl Predictor, traced: bool) -> Arc<dyn Predictor> {
+    if traced { Arc::new(predictor::Traced::new(predictor)) } else { Arc::new(predictor) }
 }
 
 /// With `PORT=0` the system chose the port: URLs must name that one.

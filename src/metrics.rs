@@ -170,6 +170,11 @@ pub const METRICS: &[Described] = &[
         "Images that the purge webhook is to be told of, by outcome",
     ),
     level("mcp_image_purge_queue_depth", None, "Images that the purge webhook is still to be told of"),
+    counter(
+        "mcp_image_trace_spans_total",
+        None,
+        "Spans recorded for the collector of traces, by outcome; dropped are those that found the queue full",
+    ),
     level("mcp_image_connections_open", None, "Connections open now"),
     counter("mcp_image_connections_total", None, "Connections that were taken, by how they ended"),
 ];

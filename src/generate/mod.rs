@@ -4,6 +4,7 @@ mod admission;
 mod params;
 mod pipeline;
 mod placeholder;
+mod traced;
 
 use std::time::Duration;
 

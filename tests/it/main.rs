@@ -2,6 +2,8 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
 #[path = "../support/fake_s3.rs"]
@@ -40,4 +42,5 @@ mod s3;
 mod s3_faults;
 mod signed;
 mod store;
+mod traces;
 mod variants;

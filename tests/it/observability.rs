@@ -152,8 +152,8 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
         "mcp_image_cleaner_failed_images_total",
         "mcp_image_cleaner_swept_total",
     ];
-    // Counted with a bucket or a purge webhook alone: their own tests see them.
-    let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge"];
+    // Counted with a bucket, a purge webhook or a collector alone: their own tests see them.
+    let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge", "mcp_image_trace_"];
     for metric in METRICS.iter().filter(|metric| !elsewhere.iter().any(|part| metric.name.starts_with(part)))
     {
         assert!(families.contains(metric.name), "{} has no sample", metric.name);
@@ -221,7 +221,7 @@ async fn counters_are_there_before_their_first_event() {
     let client = server.client();
     let before = Scrape::of(&client).await;
     for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
-        let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge", "mcp_image_traces_"];
+        let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge", "mcp_image_trace_"];
         let is_here = !elsewhere.iter().any(|part| metric.name.starts_with(part));
         assert!(!is_here || before.families().contains(metric.name), "{} has no sample", metric.name);
     }

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use layers::trace;
 use metrics::{counter, histogram};
 use reqwest::Response;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -202,6 +203,8 @@ impl Client {
         self.signer.sign(keys, &method, &request.url, &mut headers, &request.sha256, SystemTime::now())?;
         // The client sets it itself, to the same.
         headers.remove(header::HOST);
+        // Not signed: what stands in between may put its own span there.
+        trace::inject(&mut headers);
         let sent = Sent::default();
         let mut builder = self.http.request(method, request.url.clone()).headers(headers);
         if !request.body.is_empty() || request.operation == Operation::Put {
