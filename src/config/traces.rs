@@ -118,6 +118,9 @@ fn sampler(reader: &mut Reader) -> Sampler {
         reader.warn(format!("OTEL_TRACES_SAMPLER_ARG has no effect with OTEL_TRACES_SAMPLER {name}"));
     }
     let ratio = ratio.unwrap_or(1.0);
+    if !reader.is_given(&OTEL_TRACES_SAMPLER_ARG) {
+        reader.derived(&OTEL_TRACES_SAMPLER_ARG, ratio);
+    }
     match name {
         "always_on" => Sampler::AlwaysOn,
         "always_off" => Sampler::AlwaysOff,

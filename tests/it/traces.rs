@@ -240,8 +240,9 @@ async fn collector_that_is_away_costs_its_spans_and_one_warning() {
     let warnings: Vec<_> =
         lines.iter().filter(|line| line["message"] == "traces cannot be exported").collect();
     assert_eq!(warnings.len(), 1, "{log:#?}");
-    // The three of each generation, and those of the requests.
-    assert_eq!((&warnings[0]["lost_spans"], &warnings[0]["level"]), (&json!(12), &json!("WARN")));
+    assert_eq!(warnings[0]["level"], "WARN");
+    // All of them, unless the machine is so slow that some were lost before.
+    assert!(warnings[0]["lost_spans"].as_u64().is_some_and(|lost| (1..=12).contains(&lost)), "{warnings:?}");
 }
 
 #[tokio::test]
@@ -254,12 +255,32 @@ async fn export_that_is_put_off_is_tried_again_and_counted() {
     let client = server.client();
     assert_eq!(client.generate(&arguments()).await.status, 200);
     until(async || collector.spans().len() == 4).await;
-    assert_eq!(collector.exports(), 2);
+    assert!(collector.exports() >= 2);
     let exported = async |client: &Client| {
         let text = client.get("/metrics").await.text();
         text.lines().any(|line| line == "mcp_image_trace_spans_total{outcome=\"exported\"} 4")
     };
     until(async || exported(&client).await).await;
+}
+
+#[tokio::test]
+async fn collector_that_hangs_holds_the_end_no_longer_than_the_grace() {
+    let predictor = FakePredictor::start([]).await;
+    // It takes connections and never answers.
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (url, endpoint) =
+        (predictor.url(), format!("http://{}", collector.local_addr().expect("an address")));
+    let settings = [
+        ("KSERVE_ENDPOINT", url.as_str()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
+        ("SHUTDOWN_GRACE", "1"),
+    ];
+    let server = Process::start(&settings).await;
+    assert_eq!(server.client().generate(&arguments()).await.status, 200);
+    server.signal("TERM");
+    let (_, log) = server.ended().await;
+    assert!(log.iter().any(|line| line.contains("no time was left to export all traces")), "{log:#?}");
 }
 
 #[tokio::test]
