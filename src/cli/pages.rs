@@ -73,7 +73,19 @@ fn man() -> io::Result<String> {
     }
     rest.to_writer(&mut page)?;
     man.render_version_section(&mut page)?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
+    Ok(ascii(&String::from_utf8_lossy(&page)))
+}
+
+/// Not every formatter reads UTF-8; all of them know characters by number.
+fn ascii(page: &str) -> String {
+    page.chars().fold(String::with_capacity(page.len()), |mut page, character| {
+        if character.is_ascii() {
+            page.push(character);
+        } else {
+            page.push_str(&format!("\\[u{:04X}]", u32::from(character)));
+        }
+        page
+    })
 }
 
 /// The definition of the command line; `Cli::command` is what was given on it.
@@ -116,7 +128,7 @@ mod tests {
         {
             assert!(page.contains(part), "{part} in {page}");
         }
-        assert!(!page.contains("config\\-docs"), "{page}");
+        assert!(!page.contains("config\\-docs") && page.is_ascii(), "{page}");
         for variable in config::variables() {
             assert!(page.contains(&format!("\\fB{}\\fR", variable.name)), "{}", variable.name);
         }
