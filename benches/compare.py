@@ -90,9 +90,10 @@ class Comparison:
         if images:
             found.append(self.ours("ours, with preview", predict, self.memory / "preview", "off"))
             found.append(self.ours("ours, synced", predict, self.disk / "synced", "on", include_preview=False))
-        port, folder = free_port(), self.memory / "bare"
-        command = [self.built / "examples" / "bare_rmcp", port, f"{predict}:predict", folder]
-        found.append(Peer("rmcp bare", command, {}, port, "/mcp", "/mcp", folder, {}))
+        for name, *options in [("rmcp bare",), ("rmcp bare, hashing", "hash")][: 1 + images]:
+            port, folder = free_port(), self.memory / name
+            command = [self.built / "examples" / "bare_rmcp", port, f"{predict}:predict", folder, *options]
+            found.append(Peer(name, command, {}, port, "/mcp", "/mcp", folder, {}))
         if self.python:
             port, folder = free_port(), self.memory / "py210"
             command = [self.python, PEERS / "py210.py", port, f"{predict}:predict", folder]

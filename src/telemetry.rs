@@ -53,6 +53,10 @@ pub enum Error {
 /// Libraries that tell at INFO what interests nobody, and at DEBUG each frame.
 const QUIET: [&str; 7] = ["h2", "hyper", "hyper_util", "reqwest", "rmcp", "rustls", "tower"];
 
+/// Tells of each caller that goes away as an error, and of each refused call. Ours are told by who refuses them, and by the
+/// line of the request.
+const SILENT: &str = "rmcp::service=off,";
+
 /// Levels by name, and the names that other languages' logs give them.
 const LEVELS: [(&str, &str); 10] = [
     ("trace", "trace"),
@@ -109,7 +113,10 @@ where
     let plain = directives.split(',').rfind(|directive| level_named(directive).is_some());
     let quiet = match plain {
         Some("off" | "error") => String::new(),
-        _ => QUIET.map(|target| format!("{target}=warn,")).concat(),
+        _ => {
+            QUIET.map(|target| format!("{target}=warn,")).concat()
+                + if level.contains("rmcp") { "" } else { SILENT }
+        }
     };
     let rest = if plain.is_none() { "info," } else { "" };
     let directives = format!("{rest}{quiet}{directives}");

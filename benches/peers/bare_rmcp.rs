@@ -1,7 +1,8 @@
 //! A peer for the load comparison: rmcp's streamable HTTP service on hyper, with nothing else.
 //!
 //! No limits, no trace, no metrics, no inspection, no sync to disk: what protocol work alone costs.
-//! `bare_rmcp PORT PREDICT_URL FOLDER` (predictor and folder serve `generate_image`).
+//! `bare_rmcp PORT PREDICT_URL FOLDER [hash]` (predictor and folder serve `generate_image`; with `hash` it takes the
+//! SHA-256 of each image, as whoever wants a strong `ETag` or to verify what is stored must).
 
 #![expect(clippy::unwrap_used, reason = "a fixture of the benchmark: it may die of anything unexpected")]
 
@@ -21,6 +22,7 @@ use rmcp::{
         StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
     },
 };
+use sha2::Digest;
 
 #[derive(Clone)]
 struct Bare {
@@ -28,6 +30,7 @@ struct Bare {
     client: reqwest::Client,
     predict_url: Arc<str>,
     folder: Arc<str>,
+    hashes: bool,
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -71,6 +74,9 @@ impl Bare {
             .unwrap();
         let reply: Reply = serde_json::from_slice(&reply).unwrap();
         let image = base64_simd::STANDARD.decode_to_vec(&reply.predictions[0].image.b64).unwrap();
+        if self.hashes {
+            std::hint::black_box(sha2::Sha256::digest(&image));
+        }
         let name = format!("{}.png", uuid::Uuid::now_v7());
         let path = format!("{}/{name}", self.folder);
         let temporary = format!("{path}.tmp");
@@ -106,6 +112,7 @@ async fn main() {
         client: reqwest::Client::new(),
         predict_url: arguments.next().unwrap_or_default().into(),
         folder: arguments.next().unwrap_or_default().into(),
+        hashes: arguments.next().is_some(),
     };
     let config =
         StreamableHttpServerConfig::default().with_legacy_session_mode(false).with_json_response(true);

@@ -52,7 +52,10 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] InvalidParams),
     /// Too many generations wait already.
-    #[error("the server is busy: {waiting} generations are waiting; try again in {} s", .retry_after.as_secs())]
+    #[error(
+        "the server is busy: all places are taken and {waiting} generations wait; try again in {} s",
+        .retry_after.as_secs()
+    )]
     Overloaded {
         /// How many wait.
         waiting: usize,

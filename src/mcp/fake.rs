@@ -124,7 +124,7 @@ pub(crate) fn generated() -> Generated {
             sha256: "0".repeat(64),
             created_at: time,
             expires_at: time,
-            thumbhash: None,
+            thumbhash: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".to_owned()),
             generation: Generation {
                 prompt: "a fox".to_owned(),
                 negative_prompt: Some("blur".to_owned()),

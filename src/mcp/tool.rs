@@ -109,6 +109,10 @@ fn result_schema() -> JsonObject {
                         "format": "date-time",
                         "description": "From this moment on the URL answers 404",
                     },
+                    "thumbhash": {
+                        "type": "string",
+                        "description": "A placeholder to draw while the image loads, in base64; absent where none was made",
+                    },
                     "prompt": {"type": "string"},
                     "negative_prompt": {"type": "string"},
                     "num_inference_steps": {"type": "integer", "minimum": 1},
@@ -219,6 +223,7 @@ mod tests {
 
         image.metadata.generation.seed = None;
         image.metadata.generation.negative_prompt = None;
+        image.metadata.thumbhash = None;
         let least = serde_json::to_value(&image.metadata).unwrap();
         let mut required: Vec<_> =
             metadata["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();

@@ -193,3 +193,10 @@ fn panic_becomes_one_line_of_the_log() {
     assert_eq!(lines[0]["panic"], "lost\nits head");
     assert!(lines[0]["place"].as_str().is_some_and(|place| place.contains("tests.rs:")), "{}", lines[0]);
 }
+
+#[test]
+fn callers_that_go_away_are_no_errors_of_a_library_unless_asked_for() {
+    let tell = || tracing::error!(target: "rmcp::service", "failed to send pending response during drain");
+    assert!(json("info", tell).is_empty());
+    assert_eq!(json("rmcp=warn", tell).len(), 1);
+}

@@ -172,7 +172,7 @@ def problems_of_memory(objects: list[Object], in_effect: dict[str, str]) -> list
     s3 = render.environment(objects)["STORAGE_BACKEND"] == "s3"
     delivery = connections * 420 * KIB if s3 else 8 * MIB + connections * 16 * KIB
     decoding = (int(limits["cpu"]) + variants + 1) * decoded
-    needed = 32 * MIB + max(64 * MIB, size) + decoding + max(cache, 16 * MIB) * 17 / 16 + delivery
+    needed = 32 * MIB + max(32 * MIB, size) + decoding + max(cache, 16 * MIB) * 17 / 16 + delivery
     limit = int(limits["memory"].removesuffix("Mi")) * MIB
     return [] if needed <= limit else [f"{needed / MIB:.0f} MiB are needed, the limit is {limits['memory']}"]
 

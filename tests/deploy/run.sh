@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Checks what a deployment is made of: manifests, chart, alerts, dashboard, container image.
+# Checks what a deployment is made of: manifests, chart, alerts, dashboard, container image; and three replicas on one
+# bucket, behind a proxy, under load.
 #
 #     bash tests/deploy/run.sh
 #
 # Runs the built server: SERVER_BINARY, or cargo's debug build. Needs root, for the container. Installs what is missing
-# and says so: Debian packages; Python parts go to target/deploy. Everything it starts listens on 127.0.0.1 and ends with it. Overlays
-# with a bucket are tried against the S3 server that S3_TEST_ENDPOINT and its like name, or else against a Ceph gateway
+# and says so: Debian packages; Python parts go to target/deploy, the MCP client to target/peers. Everything it starts
+# listens on 127.0.0.1 and ends with it. What has a bucket is tried against the S3 server that S3_TEST_ENDPOINT and its like name, or else against a Ceph gateway
 # where Ceph is installed; without either they are skipped, and named. Under CI=true that is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+root=$PWD
 cache=$PWD/target/deploy
 venv=$cache/venv
 export PYTHONDONTWRITEBYTECODE=1
@@ -20,6 +22,8 @@ log=$cache/run.log
 ceph=""
 
 say() { printf -- '--    %s\n' "$*"; }
+# shellcheck source=tests/peers/setup.sh
+source tests/peers/setup.sh
 
 install_packages() {
     local missing=() command
@@ -81,13 +85,16 @@ PATH=$venv/bin:$PATH
 start_bucket
 run "$PYTHON" tests/deploy/manifests.py
 run "$PYTHON" tests/deploy/environments.py
+if install_venv "$root/target/peers/python" "$root/tests/peers/requirements.txt"; then
+    run "$root/target/peers/python/bin/python" tests/deploy/replicas.py
+fi
 run "$PYTHON" tests/deploy/observability.py
 run bash tests/deploy/container.sh
-for part in manifests environments observability container; do
+for part in manifests environments replicas observability container; do
     grep -q "^$part: [0-9]* passed" "$log" || { echo "FAIL  $part: did not come to its end" | tee -a "$log"; }
 done
 if [ "${CI:-}" = true ] && grep -q '^SKIP .*there is no S3 server' "$log"; then
-    echo "FAIL  deployment: under CI the overlays with a bucket have to be tried" | tee -a "$log"
+    echo "FAIL  deployment: under CI what has a bucket has to be tried" | tee -a "$log"
 fi
 
 passed=$(count ok) failed=$(count FAIL) skipped=$(count SKIP)
