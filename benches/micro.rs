@@ -61,6 +61,7 @@ fn whole_stack(folder: &std::path::Path) -> Stack {
     let store = storage::open(&config.storage).unwrap();
     let generator = Generator::new(Arc::new(Embedded::new()), store.clone(), config.generate);
     let rooms = Rooms {
+        recorder: None,
         mcp: ImageServer::new("bench", Arc::new(generator.clone())),
         health: Health::new(generator.clone(), store.clone(), Default::default()),
         generator,

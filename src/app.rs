@@ -4,14 +4,14 @@ mod memory;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
     banner::Banner,
     cleaner::{Cleaner, CleanerHandle},
     config::Config,
-    generate::Generator,
+    generate::{self, Generator},
     health::{self, Health},
     images::{Delivery, Purger, PurgerHandle},
     mcp::ImageServer,
@@ -20,6 +20,7 @@ use crate::{
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
     storage::{self, Expired, ImageStore, Watched},
+    telemetry::traces,
 };
 
 /// How long a server that ends goes on telling the purge webhook what it has not heard yet.
@@ -37,6 +38,7 @@ pub struct App {
     cleaner: CleanerHandle,
     background: [JoinHandle<()>; 2],
     purger: Option<PurgerHandle>,
+    traces: Option<traces::Exporter>,
     banner: String,
 }
 
@@ -57,6 +59,9 @@ pub enum Error {
     /// The client of the purge webhook cannot be built.
     #[error("IMAGE_PURGE_WEBHOOK cannot be set up: {0}")]
     Purge(#[source] layers::BoxError),
+    /// The exporter of traces cannot be built.
+    #[error("traces cannot be exported: {0}")]
+    Traces(#[from] traces::Error),
     /// A configured host or origin is not one.
     #[error(transparent)]
     Stack(#[from] stack::Error),
@@ -77,14 +82,17 @@ impl App {
         let backend = config.storage.backend.kind();
         store.start().await.map_err(|source| Error::Storage { backend, source })?;
         let (delivery, store, purger) = delivery(&config, store)?;
-        let predictor = predictor(&config.predictor)?;
+        let traces = config.traces.take().map(traces::start).transpose()?;
+        let predictor = predictor(&config.predictor, traces.is_some())?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
+        generate::register_counters(&description.model);
         let health = Health::new(generator.clone(), store.clone(), limits(&config));
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());
         let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
-        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics };
+        let recorder = traces.as_ref().map(traces::Exporter::recorder);
+        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics, recorder };
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 
@@ -99,7 +107,7 @@ impl App {
         .text();
         memory::tell(&config);
         warn_of_openness(&server, &config.stack);
-        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, banner })
+        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, traces, banner })
     }
 
     /// What a person who starts the server reads.
@@ -118,11 +126,22 @@ impl App {
     /// drains. Returns whether every request in flight was finished.
     pub async fn run(self, shutdown: impl Future<Output = Duration>) -> bool {
         info!(addr = %self.server.local_addr(), version = env!("CARGO_PKG_VERSION"), "serving");
+        let grace = self.server.grace();
+        let mut over = Instant::now();
+        let shutdown = async {
+            let delay = shutdown.await;
+            over = Instant::now() + grace;
+            delay
+        };
         let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
         self.background.iter().for_each(JoinHandle::abort);
         self.cleaner.stop().await;
         if let Some(purger) = self.purger {
             purger.finish(PURGE_GRACE).await;
+        }
+        if let Some(traces) = self.traces {
+            // Requests go before: traces have what they left of the grace.
+            traces.shutdown(over).await;
         }
         drained
     }
@@ -168,19 +187,19 @@ fn delivery(config: &Config, store: Arc<dyn ImageStore>) -> Result<Delivered, Er
     Ok((delivery, store, handle))
 }
 
-fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
+fn predictor(config: &predictor::Config, traced: bool) -> Result<Arc<dyn Predictor>, Error> {
     match config {
         predictor::Config::Embedded => {
             warn!(
                 "PREDICTOR=embedded: pictures come from a procedural artist, not from a model; \
                  set KSERVE_ENDPOINT to use a model"
             );
-            Ok(Arc::new(predictor::embedded::Embedded::new()))
+            Ok(shared(predictor::embedded::Embedded::new(), traced))
         }
         predictor::Config::KserveV1(config) => {
             let predictor = predictor::kserve_v1::KserveV1::new((**config).clone())
                 .map_err(|error| Error::Predictor(error.into()))?;
-            Ok(Arc::new(predictor))
+            Ok(shared(predictor, traced))
         }
     }
 }
@@ -198,6 +217,10 @@ fn limits(config: &Config) -> health::Limits {
         request_rate: config.stack.request_rate.map(rate),
         image_rate: config.stack.image_rate.map(rate),
     }
+}
+
+fn shared(predictor: impl Predictor, traced: bool) -> Arc<dyn Predictor> {
+    if traced { Arc::new(predictor::Traced::new(predictor)) } else { Arc::new(predictor) }
 }
 
 /// With `PORT=0` the system chose the port: URLs must name that one.

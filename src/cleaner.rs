@@ -61,6 +61,7 @@ impl Cleaner {
     /// next one tries again.
     #[must_use = "the cleaner ends when its handle is dropped"]
     pub fn start(self) -> CleanerHandle {
+        register_counters();
         let token = CancellationToken::new();
         let stopped = token.clone();
         let work = async move { stopped.run_until_cancelled(self.work()).await.unwrap_or_default() };
@@ -119,12 +120,24 @@ impl CleanerHandle {
     }
 }
 
+/// Counts from zero.
+fn register_counters() {
+    for outcome in ["ok", "error"] {
+        counter!("mcp_image_cleaner_runs_total", "outcome" => outcome).increment(0);
+    }
+    count(&Expired::default());
+}
+
+fn count(expired: &Expired) {
+    counter!("mcp_image_cleaner_removed_images_total").increment(expired.removed);
+    counter!("mcp_image_cleaner_removed_bytes_total").increment(expired.removed_bytes);
+    counter!("mcp_image_cleaner_swept_total").increment(expired.swept);
+    counter!("mcp_image_cleaner_failed_images_total").increment(expired.failed);
+}
+
 fn report(expired: &Expired, seconds: f64) {
     let Expired { removed, removed_bytes, swept, failed, .. } = *expired;
-    counter!("mcp_image_cleaner_removed_images_total").increment(removed);
-    counter!("mcp_image_cleaner_removed_bytes_total").increment(removed_bytes);
-    counter!("mcp_image_cleaner_swept_total").increment(swept);
-    counter!("mcp_image_cleaner_failed_images_total").increment(failed);
+    count(expired);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     gauge!("mcp_image_cleaner_last_success_timestamp_seconds").set(since_epoch.as_secs_f64());
     if failed > 0 {

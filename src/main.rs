@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Command::Clean { json } => with_config(&cli, |config| clean(config, json)),
         Command::Check => cli::run_check(cli.source()),
         Command::Health => cli::run_health(cli.source()),
+        Command::Completions { shell } => cli::run_completions(shell),
+        Command::Man => cli::run_man(),
         Command::ConfigDocs { format } => cli::run_config_docs(format),
     }
 }

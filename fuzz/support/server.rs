@@ -91,6 +91,7 @@ impl Server {
         let store = storage::open(&config.storage).expect("a store");
         let generator = Generator::new(Arc::new(picture::Still), store.clone(), config.generate.clone());
         let rooms = Rooms {
+            recorder: None,
             mcp: ImageServer::new("fuzz", Arc::new(generator.clone())),
             generator: generator.clone(),
             delivery: Delivery::new(store.clone(), &config.images, None),

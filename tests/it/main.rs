@@ -4,6 +4,8 @@
 mod bomb;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
 #[path = "../support/fake_s3.rs"]
@@ -25,6 +27,7 @@ mod store_conformance;
 
 mod access;
 mod architecture;
+mod command_line;
 mod connections;
 mod delivery;
 mod drain;
@@ -41,4 +44,5 @@ mod s3;
 mod s3_faults;
 mod signed;
 mod store;
+mod traces;
 mod variants;
