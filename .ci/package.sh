@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs what a release has for this machine's target: the binary with licence, changelog and documents, its bill of
-# materials, and checksums. The same binary gives the same archive.
+# Packs what a release has for this machine's target: the binary with licence, changelog, documents, manual page and
+# completions, its bill of materials, and checksums. The same binary gives the same archive.
 #
 #     bash .ci/package.sh            builds the profile `dist` (many minutes)
 #     bash .ci/package.sh BINARY     packs a binary that is built
@@ -31,6 +31,11 @@ mkdir -p "$out/$name"
 install -m 755 "$binary" "$out/$name/mcp-image-server"
 cp LICENSE README.md CHANGELOG.md .env.example "$out/$name/"
 cp -r docs "$out/$name/docs"
+"$binary" man >"$out/$name/mcp-image-server.1"
+mkdir "$out/$name/completions"
+"$binary" completions bash >"$out/$name/completions/mcp-image-server.bash"
+"$binary" completions zsh >"$out/$name/completions/_mcp-image-server"
+"$binary" completions fish >"$out/$name/completions/mcp-image-server.fish"
 python3 .ci/sbom.py "$target" >"$out/$name.cdx.json"
 cp "$out/$name.cdx.json" "$out/$name/sbom.cdx.json"
 # Everything that could differ between two runs is set: order, times, owners.

@@ -61,8 +61,9 @@ fn whole_stack(folder: &std::path::Path) -> Stack {
     let store = storage::open(&config.storage).unwrap();
     let generator = Generator::new(Arc::new(Embedded::new()), store.clone(), config.generate);
     let rooms = Rooms {
+        recorder: None,
         mcp: ImageServer::new("bench", Arc::new(generator.clone())),
-        health: Health::new(generator.clone(), store.clone()),
+        health: Health::new(generator.clone(), store.clone(), Default::default()),
         generator,
         delivery: Delivery::new(store, &config.images, None),
         metrics: metrics::install().unwrap(),

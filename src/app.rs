@@ -4,15 +4,15 @@ mod memory;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
     banner::Banner,
-    cleaner::{Cleaner, CleanerHandle},
+    cleaner::{Cleaned, Cleaner, CleanerHandle},
     config::Config,
-    generate::Generator,
-    health::Health,
+    generate::{self, Generator},
+    health::{self, Health},
     images::{Delivery, Purger, PurgerHandle},
     mcp::ImageServer,
     metrics::Exporter,
@@ -20,7 +20,13 @@ use crate::{
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
     storage::{self, ImageStore, Storage, Watched},
+    telemetry::traces,
 };
+
+/// How long a server that ends goes on telling the purge webhook what it has not heard yet.
+const PURGE_GRACE: Duration = Duration::from_secs(5);
+/// How long the command that cleans does: nobody waits for an answer there.
+const PURGE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server, built and bound, not yet serving.
 #[derive(Debug)]
@@ -32,6 +38,7 @@ pub struct App {
     cleaner: CleanerHandle,
     background: [JoinHandle<()>; 2],
     purger: Option<PurgerHandle>,
+    traces: Option<traces::Exporter>,
     banner: String,
 }
 
@@ -52,6 +59,9 @@ pub enum Error {
     /// The client of the purge webhook cannot be built.
     #[error("IMAGE_PURGE_WEBHOOK cannot be set up: {0}")]
     Purge(#[source] layers::BoxError),
+    /// The exporter of traces cannot be built.
+    #[error("traces cannot be exported: {0}")]
+    Traces(#[from] traces::Error),
     /// A configured host or origin is not one.
     #[error(transparent)]
     Stack(#[from] stack::Error),
@@ -73,14 +83,17 @@ impl App {
         storage.images.start().await.map_err(|source| Error::Storage { backend, source })?;
         let (delivery, store, purger) = delivery(&config, Arc::clone(&storage.images))?;
         storage.images = store.clone();
-        let predictor = predictor(&config.predictor)?;
+        let traces = config.traces.take().map(traces::start).transpose()?;
+        let predictor = predictor(&config.predictor, traces.is_some())?;
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
-        let health = Health::new(generator.clone(), store.clone());
+        generate::register_counters(&description.model);
+        let health = Health::new(generator.clone(), store.clone(), limits(&config));
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());
         let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
-        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics };
+        let recorder = traces.as_ref().map(traces::Exporter::recorder);
+        let rooms = Rooms { mcp, generator, delivery, health: health.clone(), metrics, recorder };
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 
@@ -95,7 +108,7 @@ impl App {
         .text();
         memory::tell(&config);
         warn_of_openness(&server, &config.stack);
-        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, banner })
+        Ok(Self { server, stack, metrics_stack, health, cleaner, background, purger, traces, banner })
     }
 
     /// What a person who starts the server reads.
@@ -114,12 +127,42 @@ impl App {
     /// drains. Returns whether every request in flight was finished.
     pub async fn run(self, shutdown: impl Future<Output = Duration>) -> bool {
         info!(addr = %self.server.local_addr(), version = env!("CARGO_PKG_VERSION"), "serving");
+        let grace = self.server.grace();
+        let mut over = Instant::now();
+        let shutdown = async {
+            let delay = shutdown.await;
+            over = Instant::now() + grace;
+            delay
+        };
         let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
         self.background.iter().for_each(JoinHandle::abort);
         self.cleaner.stop().await;
-        drop(self.purger);
+        if let Some(purger) = self.purger {
+            purger.finish(PURGE_GRACE).await;
+        }
+        if let Some(traces) = self.traces {
+            // Requests go before: traces have what they left of the grace.
+            traces.shutdown(over).await;
+        }
         drained
     }
+}
+
+/// One cleaning cycle on the configured storage, as the server's own do it: the purge webhook is told
+/// what was removed.
+///
+/// # Errors
+/// A storage that cannot be opened or looked through, or a part that cannot be built.
+pub async fn clean(config: Config) -> Result<Cleaned, Error> {
+    let backend = config.storage.backend.kind();
+    let mut storage = open_storage(&config.storage)?;
+    let (_, store, purger) = delivery(&config, Arc::clone(&storage.images))?;
+    storage.images = store;
+    let cleaned = Cleaner::new(storage, config.cleaner).run_once().await;
+    if let Some(purger) = purger {
+        purger.finish(PURGE_PATIENCE).await;
+    }
+    cleaned.map_err(|source| Error::Storage { backend, source })
 }
 
 /// Opens the configured storage.
@@ -147,21 +190,40 @@ fn delivery(config: &Config, store: Arc<dyn ImageStore>) -> Result<Delivered, Er
     Ok((delivery, store, handle))
 }
 
-fn predictor(config: &predictor::Config) -> Result<Arc<dyn Predictor>, Error> {
+fn predictor(config: &predictor::Config, traced: bool) -> Result<Arc<dyn Predictor>, Error> {
     match config {
         predictor::Config::Embedded => {
             warn!(
                 "PREDICTOR=embedded: pictures come from a procedural artist, not from a model; \
                  set KSERVE_ENDPOINT to use a model"
             );
-            Ok(Arc::new(predictor::embedded::Embedded::new()))
+            Ok(shared(predictor::embedded::Embedded::new(), traced))
         }
         predictor::Config::KserveV1(config) => {
             let predictor = predictor::kserve_v1::KserveV1::new((**config).clone())
                 .map_err(|error| Error::Predictor(error.into()))?;
-            Ok(Arc::new(predictor))
+            Ok(shared(predictor, traced))
         }
     }
+}
+
+/// What clients have to keep to.
+fn limits(config: &Config) -> health::Limits {
+    let rate =
+        |rate: stack::Rate| health::Rate { per_second: rate.per_second.get(), burst: rate.burst.get() };
+    health::Limits {
+        image_ttl_seconds: config.generate.image_ttl.as_secs(),
+        max_image_bytes: config.generate.limits.max_bytes,
+        generations_at_once: config.generate.concurrency,
+        generations_waiting: config.generate.queue_size,
+        variant_sizes: config.images.variant_sizes.as_slice().to_vec(),
+        request_rate: config.stack.request_rate.map(rate),
+        image_rate: config.stack.image_rate.map(rate),
+    }
+}
+
+fn shared(predictor: impl Predictor, traced: bool) -> Arc<dyn Predictor> {
+    if traced { Arc::new(predictor::Traced::new(predictor)) } else { Arc::new(predictor) }
 }
 
 /// With `PORT=0` the system chose the port: URLs must name that one.

@@ -103,6 +103,7 @@ impl Cleaner {
     /// saves exceeds a quota. A cycle that fails is logged, and the next one tries again.
     #[must_use = "the cleaner ends when its handle is dropped"]
     pub fn start(self) -> CleanerHandle {
+        register_counters();
         let token = CancellationToken::new();
         let stopped = token.clone();
         let work = async move { stopped.run_until_cancelled(self.work()).await.unwrap_or_default() };
@@ -188,14 +189,28 @@ impl CleanerHandle {
     }
 }
 
+/// Counts from zero.
+fn register_counters() {
+    for outcome in ["ok", "error"] {
+        counter!("mcp_image_cleaner_runs_total", "outcome" => outcome).increment(0);
+    }
+    quota::register_counters();
+    count(&Cleaned::default());
+}
+
+fn count(cleaned: &Cleaned) {
+    let Cleaned { expired, removed_records, .. } = cleaned;
+    counter!("mcp_image_cleaner_removed_images_total").increment(expired.removed);
+    counter!("mcp_image_cleaner_removed_bytes_total").increment(expired.removed_bytes);
+    counter!("mcp_image_cleaner_removed_records_total").increment(*removed_records);
+    counter!("mcp_image_cleaner_swept_total").increment(expired.swept);
+    counter!("mcp_image_cleaner_failed_images_total").increment(expired.failed);
+}
+
 fn report(cleaned: &Cleaned, seconds: f64) {
     let Cleaned { ref expired, evicted, evicted_bytes, removed_records } = *cleaned;
     let Expired { removed, removed_bytes, swept, failed, .. } = *expired;
-    counter!("mcp_image_cleaner_removed_images_total").increment(removed);
-    counter!("mcp_image_cleaner_removed_bytes_total").increment(removed_bytes);
-    counter!("mcp_image_cleaner_removed_records_total").increment(removed_records);
-    counter!("mcp_image_cleaner_swept_total").increment(swept);
-    counter!("mcp_image_cleaner_failed_images_total").increment(failed);
+    count(cleaned);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     gauge!("mcp_image_cleaner_last_success_timestamp_seconds").set(since_epoch.as_secs_f64());
     if evicted > 0 {

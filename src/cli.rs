@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod pages;
 
 use std::{
     io,
@@ -12,8 +13,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 pub use self::admin::{Destination, Error as AdminError, ImagesArgs, MigrateArgs, run_images, run_migrate};
+pub use self::pages::{run_completions, run_man};
 use crate::{
     config::{self, Config, Loaded, Report, Source},
     metrics::{COMMIT, VERSION},
@@ -26,7 +29,8 @@ pub const EXIT_CONFIG: u8 = 78;
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| match COMMIT {
-    Some(commit) => format!("{VERSION} ({commit})"),
+    // Twelve digits are enough to tell commits apart, and few enough to read.
+    Some(commit) => format!("{VERSION} ({})", commit.get(..12).unwrap_or(commit)),
     None => VERSION.to_owned(),
 });
 
@@ -77,6 +81,14 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Ask the running server whether it is alive; exit 0 or 1, for container health checks.
     Health,
+    /// Print a script that completes this command line in a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
     /// Print the reference of all variables.
     #[command(hide = true)]
     ConfigDocs {

@@ -8,7 +8,6 @@ use std::{
 
 use mcp_image_server::{
     app::{self, App},
-    cleaner::Cleaner,
     cli::{self, Cli, Command},
     config::{Config, Loaded},
     metrics, telemetry,
@@ -38,6 +37,8 @@ fn main() -> ExitCode {
         }
         Command::Check => cli::run_check(cli.source()),
         Command::Health => cli::run_health(cli.source()),
+        Command::Completions { shell } => cli::run_completions(shell),
+        Command::Man => cli::run_man(),
         Command::ConfigDocs { format } => cli::run_config_docs(format),
     }
 }
@@ -95,8 +96,7 @@ fn serve(config: Config) -> Result<(), Failure> {
 }
 
 fn clean(config: Config, json: bool) -> Result<(), Failure> {
-    let storage = app::open_storage(&config.storage)?;
-    let cleaned = runtime(1)?.block_on(Cleaner::new(storage, config.cleaner).run_once())?;
+    let cleaned = runtime(1)?.block_on(app::clean(config))?;
     let line = if json { serde_json::to_string(&cleaned)? } else { cleaned.to_string() };
     writeln!(io::stdout(), "{line}")?;
     Ok(())

@@ -21,11 +21,14 @@ use crate::problem::Problem;
 /// This server's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit it was built from, if `GIT_COMMIT` told it at build time.
-pub const COMMIT: Option<&str> = option_env!("GIT_COMMIT");
+/// The commit it was built from, where the build could tell (see `build.rs`).
+pub const COMMIT: Option<&str> = option_env!("BUILD_COMMIT");
 
 /// The `Content-Type` of [`Exporter::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How the recorder tells the type of the processor's time.
+const CPU_AS_GAUGE: &str = "# TYPE process_cpu_seconds_total gauge";
 
 /// How often samples of histograms are folded into their buckets between scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -85,7 +88,10 @@ pub const METRICS: &[Described] = &[
         "Generations begun and not ended: waiting, drawing or being stored",
     ),
     level("mcp_image_generation_queue_depth", None, "Generations that wait for their turn now"),
-    duration("mcp_image_generation_queue_wait_seconds", "How long generations waited for their turn"),
+    duration(
+        "mcp_image_generation_queue_wait_seconds",
+        "How long generations waited for their turn, or in vain; not those refused at once",
+    ),
     counter("mcp_image_generated_bytes_total", Some(Unit::Bytes), "Bytes of the images that were generated"),
     counter(
         "mcp_image_predictor_requests_total",
@@ -182,6 +188,11 @@ pub const METRICS: &[Described] = &[
         "Images that the purge webhook is to be told of, by outcome",
     ),
     level("mcp_image_purge_queue_depth", None, "Images that the purge webhook is still to be told of"),
+    counter(
+        "mcp_image_trace_spans_total",
+        None,
+        "Spans recorded for the collector of traces, by outcome; dropped are those that found the queue full",
+    ),
     level("mcp_image_connections_open", None, "Connections open now"),
     counter("mcp_image_connections_total", None, "Connections that were taken, by how they ended"),
 ];
@@ -257,7 +268,13 @@ impl Exporter {
     #[must_use]
     pub fn render(&self) -> String {
         self.process.collect();
-        self.handle.render()
+        let mut text = self.handle.render();
+        // It is recorded as a gauge, because counters of the recorder have no fractions.
+        if let Some(at) = text.find(CPU_AS_GAUGE) {
+            let kind = at + CPU_AS_GAUGE.len() - "gauge".len();
+            text.replace_range(kind..kind + "gauge".len(), "counter");
+        }
+        text
     }
 
     /// Keeps the recorder's memory in bounds while nobody scrapes. Runs until it is dropped.
@@ -381,6 +398,20 @@ mod tests {
         for name in ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"] {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} in {text}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn render_counts_fractions_of_a_second_of_the_processor() {
+        let cpu_seconds = || {
+            let text = rendered(|| {});
+            assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"), "{text}");
+            let line = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+            line.expect("a sample").parse::<f64>().expect("a number")
+        };
+        let is_between_seconds = || cpu_seconds().fract() > 0.0;
+        // Each look takes some of it: at the latest after a second of work there is a fraction.
+        assert!((0..1_000_000).any(|_| is_between_seconds()));
     }
 
     #[test]

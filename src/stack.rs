@@ -13,24 +13,25 @@ mod dispatch;
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
     body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr,
     client_addr::ClientAddrLayer, client_addr::TrustedProxies, deadline::DeadlineLayer,
     http_metrics::HttpMetricsLayer, panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer,
-    request_id::RequestIdLayer, rescue::RescueLayer, trace::TraceLayer,
+    request_id::RequestIdLayer, rescue::RescueLayer, trace::Record, trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
     util::{BoxCloneSyncService, option_layer},
 };
 
-use self::dispatch::{Dispatch, Route, Routes, route_name};
+use self::dispatch::{Dispatch, Route, Routes, route_name, route_template};
 use crate::{
     api::Api,
     gallery::Gallery,
@@ -113,6 +114,8 @@ pub struct Rooms {
     pub health: Health,
     /// What it counts.
     pub metrics: Exporter,
+    /// Who takes its traces, if anyone does.
+    pub recorder: Option<Arc<dyn Record>>,
 }
 
 /// The whole server as one service: every request is answered, none fails.
@@ -156,7 +159,7 @@ impl Stack {
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
         };
-        Ok(Self(edge(routes, config)))
+        Ok(Self(edge(routes, rooms.recorder.clone(), config)))
     }
 
     /// The second listener's stack: health and metrics alone.
@@ -170,12 +173,12 @@ impl Stack {
             health: operation_chain(rooms.health.clone(), config),
             metrics: Some(operation_chain(rooms.metrics.clone(), config)),
         };
-        Self(edge(routes, config))
+        Self(edge(routes, None, config))
     }
 }
 
 /// What every request passes, whatever its path.
-fn edge(routes: Routes, config: &Config) -> Inner {
+fn edge(routes: Routes, recorder: Option<Arc<dyn Record>>, config: &Config) -> Inner {
     let service = ServiceBuilder::new()
         // One body type outside, whatever the layers below make of it.
         .layer(IntoBodyLayer)
@@ -184,9 +187,9 @@ fn edge(routes: Routes, config: &Config) -> Inner {
         // A name for the request, in the answer too: what a user quotes and an operator greps.
         .layer(RequestIdLayer)
         // The span that log lines hang on; one line when the response's body ends.
-        .layer(TraceLayer::new(route_name).with_quiet(&["health", "metrics"]))
+        .layer(trace(recorder))
         // Counts what the client saw, rescued failures included, until the body ends.
-        .layer(HttpMetricsLayer::new(route_name))
+        .layer(http_metrics())
         // Above this line nothing fails any more: causes become responses.
         .layer(RescueLayer::new(rescue::respond))
         // A panic is one request's failure, not the connection's.
@@ -195,6 +198,26 @@ fn edge(routes: Routes, config: &Config) -> Inner {
         .layer(IntoBodyLayer)
         .service(Dispatch::new(routes));
     BoxCloneSyncService::new(service)
+}
+
+/// Probes and scrapes come every few seconds: they are told at `debug`, and are no traces.
+fn trace(recorder: Option<Arc<dyn Record>>) -> TraceLayer {
+    TraceLayer::new(route_name).with_quiet(&["health", "metrics"]).with_recorder(recorder, route_template)
+}
+
+/// Failures are counted from zero: the alerts look at how they grow.
+fn http_metrics() -> HttpMetricsLayer {
+    let failures = [
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ];
+    [("mcp", Method::POST), ("api", Method::POST), ("images", Method::GET)]
+        .iter()
+        .fold(HttpMetricsLayer::new(route_name), |layer, (route, method)| {
+            layer.with_counted(route, method, &failures)
+        })
 }
 
 /// Who may list and delete, until there are credentials.

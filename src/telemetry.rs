@@ -1,9 +1,10 @@
-//! The log: one line an event on standard error, JSON or for people.
+//! The log: one line an event on standard error, JSON or for people; and in [`traces`], what is told to a collector.
 //!
 //! Standard output is left to what a person asked for: the banner and the output of commands.
 
 mod json;
 mod text;
+pub mod traces;
 
 use std::{backtrace::Backtrace, io, panic};
 

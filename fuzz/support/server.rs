@@ -91,10 +91,11 @@ impl Server {
         let store = storage::open(&config.storage).expect("a store");
         let generator = Generator::new(Arc::new(picture::Still), store.clone(), config.generate.clone());
         let rooms = Rooms {
+            recorder: None,
             mcp: ImageServer::new("fuzz", Arc::new(generator.clone())),
             generator: generator.clone(),
             delivery: Delivery::new(store.clone(), &config.images, None),
-            health: Health::new(generator.clone(), store.clone()),
+            health: Health::new(generator.clone(), store.clone(), Default::default()),
             metrics: metrics.clone(),
         };
         let stack = runtime.block_on(async { Stack::new(&rooms, &config.stack, true) }).expect("a stack");

@@ -41,6 +41,8 @@ impl<S> Layer<S> for CatchPanicLayer {
     type Service = CatchPanic<S>;
 
     fn layer(&self, inner: S) -> CatchPanic<S> {
+        // Counted from zero, so that an alert sees the first one.
+        metrics::counter!("http_server_panics_total").increment(0);
         CatchPanic { inner }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use layers::{Body, BoxError, client_addr::ClientAddr};
+use layers::{Body, BoxError, client_addr::ClientAddr, trace::TraceContext};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -81,17 +81,20 @@ impl Api {
         }
         require_json(&request)?;
         let client = request.extensions().get::<ClientAddr>().map(ClientAddr::key);
+        let trace = request.extensions().get::<TraceContext>().cloned();
         let wants_events = accepts_events(&request);
         let arguments = read_object(request.into_body()).await?;
         let params = Params::from_json(&arguments).map_err(Error::Invalid)?;
         let (sender, progress) = progress_channel();
         let (generator, explain) = (self.generator, self.explain);
         if wants_events {
-            let work = async move { generator.generate(params, client, &sender).await }.boxed();
+            let work =
+                async move { generator.generate_within(trace.as_ref(), params, client, &sender).await };
+            let work = work.boxed();
             let events = Running { work, progress, explain }.events();
             return Ok(response(Body::stream(events), "text/event-stream"));
         }
-        let image = generator.generate(params, client, &sender).await?;
+        let image = generator.generate_within(trace.as_ref(), params, client, &sender).await?;
         Ok(response(Body::full(serde_json::to_vec(&Answer::from(&image))?), "application/json"))
     }
 }

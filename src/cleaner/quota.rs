@@ -120,11 +120,6 @@ impl Keeper {
     }
 
     async fn count(&self, storage: &Storage) -> Result<Counted, Error> {
-        // There from the beginning, so that a first eviction shows as an increase.
-        for reason in REASONS {
-            counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
-            counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
-        }
         let started = Instant::now();
         let mut counted = Counted { stored: Stored::default(), oldest: None };
         let mut walk = storage.images.walk();
@@ -139,6 +134,14 @@ impl Keeper {
         let next = Instant::now() + took.saturating_mul(COUNTING_SHARE).min(LONGEST_PAUSE);
         *self.next_count.lock().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(counted)
+    }
+}
+
+/// Counts from zero.
+pub(super) fn register_counters() {
+    for reason in REASONS {
+        counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
+        counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
     }
 }
 

@@ -18,6 +18,7 @@ mod source;
 mod stack;
 mod storage;
 mod syntax;
+mod traces;
 mod variable;
 
 #[cfg(test)]
@@ -40,6 +41,8 @@ pub struct Config {
     pub public_base_url: String,
     /// The log.
     pub telemetry: crate::telemetry::Config,
+    /// Where traces go, if they go anywhere.
+    pub traces: Option<crate::telemetry::traces::Config>,
     /// Connections.
     pub serve: crate::serve::Config,
     /// Who may ask.
@@ -79,7 +82,7 @@ pub struct Room {
 }
 
 /// Every room that has variables.
-pub const ROOMS: [Room; 7] = [
+pub const ROOMS: [Room; 8] = [
     Room { title: "Process", variables: process::TABLE },
     Room { title: "Listeners and connections", variables: serve::TABLE },
     Room { title: "Who may ask", variables: stack::TABLE },
@@ -87,6 +90,7 @@ pub const ROOMS: [Room; 7] = [
     Room { title: "Generation and images", variables: generate::TABLE },
     Room { title: "Delivery of images", variables: images::TABLE },
     Room { title: "Storage", variables: storage::TABLE },
+    Room { title: "Traces", variables: traces::TABLE },
 ];
 
 impl Config {
@@ -104,6 +108,7 @@ impl Config {
 
     fn read(reader: &mut reader::Reader) -> Self {
         let telemetry = process::telemetry(reader);
+        let traces = traces::read(reader, &telemetry.service_name);
         let workers = process::workers(reader);
         let serve = serve::read(reader);
         let public_base_url = process::public_base_url(reader, serve.port);
@@ -123,6 +128,7 @@ impl Config {
             workers,
             public_base_url,
             telemetry,
+            traces,
             serve,
             stack,
             storage,

@@ -4,6 +4,7 @@ mod admission;
 mod params;
 mod pipeline;
 mod placeholder;
+mod traced;
 
 use std::time::Duration;
 
@@ -78,6 +79,16 @@ pub enum Error {
     /// The image could not be stored.
     #[error("the image could not be stored: {0}")]
     Storage(#[from] storage::Error),
+}
+
+/// Counts from zero: an alert sees the first event of a kind only if there was a sample before it.
+pub fn register_counters(model: &str) {
+    metrics::counter!("mcp_image_generated_bytes_total").increment(0);
+    let own = ["ok", "cancelled", "overloaded", "bad_image", "storage"];
+    for outcome in own.into_iter().chain(predictor::Error::KINDS) {
+        metrics::counter!("mcp_image_generations_total", "outcome" => outcome, "model" => model.to_owned())
+            .increment(0);
+    }
 }
 
 impl Error {

@@ -129,7 +129,10 @@ impl Generator {
         let started = Instant::now();
         let entered =
             tokio::time::timeout(self.config.queue_timeout, self.admission.enter(client, progress)).await;
-        metrics::histogram!("mcp_image_generation_queue_wait_seconds").record(started.elapsed());
+        // Who is refused at once has not waited.
+        if !matches!(entered, Ok(Err(_))) {
+            metrics::histogram!("mcp_image_generation_queue_wait_seconds").record(started.elapsed());
+        }
         match entered {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(Full { waiting })) => Err(Error::Overloaded { waiting, retry_after: RETRY_AFTER }),

@@ -22,7 +22,7 @@ use super::{
     originals::{Originals, Source},
 };
 use crate::{
-    image::{Limits, VariantError, VariantSpec, variant},
+    image::{Format, Limits, VariantError, VariantSpec, variant},
     storage,
 };
 
@@ -61,6 +61,7 @@ struct Inner {
 impl Variants {
     /// At most `concurrency` are made at a time; originals over `limits` are not decoded.
     pub(super) fn new(originals: Originals, limits: Limits, concurrency: usize) -> Self {
+        register_counters();
         Self(Arc::new(Inner {
             originals,
             limits,
@@ -147,6 +148,16 @@ impl Variants {
             return Err(Error::Busy);
         }
         Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| Error::Lost)
+    }
+}
+
+/// Counts from zero.
+fn register_counters() {
+    for format in [Format::Png, Format::Jpeg, Format::WebP] {
+        for outcome in ["ok", "busy", "impossible", "error"] {
+            counter!("mcp_image_variants_total", "format" => format.name(), "outcome" => outcome)
+                .increment(0);
+        }
     }
 }
 

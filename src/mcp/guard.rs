@@ -44,6 +44,10 @@ pub(super) struct Guard<S> {
     cancellations: Cancellations,
 }
 
+/// Why requests are not let in, as it is counted.
+const REASONS: [&str; 8] =
+    ["accept", "content_encoding", "content_type", "framing", "message", "method", "stalled", "too_large"];
+
 /// A request that is not let in.
 struct Refusal {
     /// A word for metrics.
@@ -55,6 +59,7 @@ struct Refusal {
 impl GuardLayer {
     /// A guard that takes bodies of up to `max_bytes`.
     pub(super) fn new(max_bytes: usize) -> Self {
+        register_counters();
         Self { max_bytes, cancellations: Cancellations::default() }
     }
 }
@@ -278,6 +283,16 @@ fn is_excluded(range: &[u8]) -> bool {
 /// A media type without its parameters.
 fn essence(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+/// Counts from zero.
+fn register_counters() {
+    for method in JsonRpcMethod::all() {
+        metrics::counter!("mcp_image_rpc_messages_total", "method" => method.as_str()).increment(0);
+    }
+    for reason in REASONS {
+        metrics::counter!("mcp_image_rpc_refused_total", "reason" => reason).increment(0);
+    }
 }
 
 fn count(method: JsonRpcMethod) {

@@ -49,6 +49,11 @@ impl JsonRpcMethod {
     /// Any method that is not known.
     pub const OTHER: Self = Self("other");
 
+    /// Every method that is known, and `other`.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        METHODS.iter().copied().map(Self).chain([Self::OTHER])
+    }
+
     /// The method's name, or `other`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

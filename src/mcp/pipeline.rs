@@ -31,7 +31,7 @@ impl Generate for Generator {
         progress: &ProgressSender,
     ) -> Result<Generated, generate::Error> {
         let client = caller.get().map(ClientAddr::key);
-        Self::generate(self, params, client, progress).await
+        self.generate_within(caller.get(), params, client, progress).await
     }
 
     async fn preview(&self, generated: &Generated, max_bytes: usize) -> Option<(Bytes, &'static str)> {

@@ -65,6 +65,7 @@ impl ImageServer {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_instructions(INSTRUCTIONS);
         let tool = tool::definition(&maker.description());
+        register_counters();
         Self(Arc::new(Inner { maker, info, tool }))
     }
 
@@ -197,6 +198,14 @@ impl ServerHandler for ImageServer {
                 ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
             }
         })
+    }
+}
+
+/// Counts from zero.
+fn register_counters() {
+    let own = ["ok", "failed", "invalid", "cancelled", "panicked"].map(|outcome| (tool::NAME, outcome));
+    for (tool, outcome) in own.into_iter().chain([("unknown", "unknown_tool")]) {
+        metrics::counter!("mcp_image_tool_calls_total", "tool" => tool, "outcome" => outcome).increment(0);
     }
 }
 

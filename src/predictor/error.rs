@@ -72,6 +72,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Every [`kind`](Self::kind).
+    pub const KINDS: [&str; 12] = [
+        "unreachable",
+        "not_ready",
+        "busy",
+        "no_such_model",
+        "unauthorized",
+        "rejected",
+        "out_of_memory",
+        "failed",
+        "timed_out",
+        "too_large",
+        "bad_reply",
+        "interrupted",
+    ];
+
     /// A short fixed word for metrics and logs.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -89,5 +105,30 @@ impl Error {
             Self::BadReply { .. } => "bad_reply",
             Self::Interrupted(_) => "interrupted",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_all_named() {
+        let text = String::new;
+        let errors = [
+            Error::Unreachable("".into()),
+            Error::NotReady { retry_after: None },
+            Error::Busy { retry_after: None },
+            Error::NoSuchModel { model: text() },
+            Error::Unauthorized,
+            Error::Rejected { parameter: None, message: text() },
+            Error::OutOfMemory,
+            Error::Failed { message: text() },
+            Error::TimedOut(Duration::ZERO),
+            Error::TooLarge { max_bytes: 0 },
+            Error::BadReply { reason: text() },
+            Error::Interrupted("".into()),
+        ];
+        assert_eq!(errors.each_ref().map(Error::kind), Error::KINDS);
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod held;
 pub mod kserve_v1;
 mod progress;
+mod traced;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 pub use self::error::Error;
 pub use self::held::{Held, Memory};
 pub use self::progress::{Progress, ProgressReceiver, ProgressSender, progress_channel};
+pub use self::traced::Traced;
 
 /// Which predictor, and what is its own.
 #[derive(Debug, Clone)]

@@ -45,6 +45,7 @@ impl Listener {
             .ok_or_else(|| explain(std::io::ErrorKind::AddrNotAvailable.into()))?;
         let listener = listen(addr).map_err(explain)?;
         let local_addr = listener.local_addr()?;
+        register_counters();
         Ok(Self { listener, local_addr, places: Arc::new(Semaphore::new(max_connections)) })
     }
 
@@ -74,6 +75,13 @@ impl Listener {
         }
         drop(listener);
         graceful.shutdown().await;
+    }
+}
+
+/// Counts from zero.
+fn register_counters() {
+    for outcome in ["accepted", "error"] {
+        metrics::counter!("mcp_image_connections_total", "outcome" => outcome).increment(0);
     }
 }
 

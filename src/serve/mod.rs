@@ -66,6 +66,12 @@ impl Server {
         self.main.local_addr()
     }
 
+    /// How long the requests in flight have to finish.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.config.shutdown_grace
+    }
+
     /// The second listener's address, where there is one.
     #[must_use]
     pub fn metrics_addr(&self) -> Option<SocketAddr> {

@@ -72,6 +72,20 @@ pub(super) fn route_name(request: &Parts) -> &'static str {
     }
 }
 
+/// The route as a path, its variable part replaced by a name; empty for what is no route.
+pub(super) fn route_template(request: &Parts) -> &'static str {
+    match Target::of(request.uri.path()) {
+        Target::Mcp => MCP_PATH,
+        Target::Api => api::GENERATE_IMAGE,
+        Target::Images if matches!(request.uri.path(), "/images" | "/images/") => "/images/",
+        Target::Images => "/images/{id}",
+        Target::Gallery => "/",
+        Target::Health => "/health",
+        Target::Metrics => "/metrics",
+        Target::Nowhere => "",
+    }
+}
+
 /// The service that dispatches.
 #[derive(Clone)]
 pub(super) struct Dispatch {

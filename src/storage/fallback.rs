@@ -67,6 +67,10 @@ impl Fallback {
     /// Keeps images in `s3`, and in `local` while that is away.
     #[must_use]
     pub fn new(s3: S3Store, local: FileStore) -> Self {
+        counter!("mcp_image_fallback_saves_total").increment(0);
+        for outcome in ["ok", "error"] {
+            counter!("mcp_image_fallback_moved_total", "outcome" => outcome).increment(0);
+        }
         Self { shared: Arc::new(Shared { s3, local, away: AtomicBool::new(false) }) }
     }
 

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use layers::trace::{self, Kind};
 use metrics::{counter, histogram};
 
 pub use self::records::ObservedRecords;
@@ -35,6 +36,7 @@ pub struct Observed<S> {
 impl<S: ImageStore> Observed<S> {
     /// Measures `inner`.
     pub fn new(inner: S) -> Self {
+        register_counters(inner.kind());
         Self { inner, usage: Arc::default() }
     }
 
@@ -51,11 +53,33 @@ impl<S: ImageStore> Observed<S> {
     ) -> Result<T, Error> {
         let mut measured = Measured::new(self.inner.kind(), operation);
         let started = Instant::now();
-        let result = run.await;
+        let result =
+            if trace::is_recorded() { traced(self.inner.kind(), operation, run).await } else { run.await };
         measured.seconds = started.elapsed().as_secs_f64();
         measured.outcome = result.as_ref().map_or_else(outcome, |_| "ok");
         result
     }
+}
+
+/// Runs an operation as a span of the current trace.
+async fn traced<T>(
+    backend: &'static str,
+    operation: &'static str,
+    run: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let kind = if backend == "s3" { Kind::Client } else { Kind::Internal };
+    let mut span = trace::span(kind, || format!("store {operation}"));
+    span.set("mcp_image.storage.backend", backend);
+    let result = span.run(run).await;
+    if let Err(error) = &result {
+        // Nobody failed: there is no such image.
+        if matches!(error, Error::NotFound) {
+            span.set("error.type", outcome(error));
+        } else {
+            span.fail(outcome(error));
+        }
+    }
+    result
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -268,6 +292,24 @@ impl Drop for Measured {
         }
     }
 }
+
+/// Counts from zero what the server does all the time.
+fn register_counters(backend: &'static str) {
+    counter!("mcp_image_storage_written_bytes_total", "backend" => backend).increment(0);
+    counter!("mcp_image_storage_read_bytes_total", "backend" => backend).increment(0);
+    for operation in ["save", "open", "read", "metadata", "list", "delete", "expire", "check"] {
+        for outcome in ["ok", CANCELLED].into_iter().chain(OUTCOMES) {
+            counter!(
+                "mcp_image_storage_operations_total",
+                "backend" => backend, "operation" => operation, "outcome" => outcome
+            )
+            .increment(0);
+        }
+    }
+}
+
+/// What [`outcome`] gives.
+const OUTCOMES: [&str; 6] = ["not_found", "already_exists", "full", "read_only", "unavailable", "corrupt"];
 
 fn outcome(error: &Error) -> &'static str {
     match error {

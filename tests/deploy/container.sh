@@ -85,7 +85,7 @@ bud() {
 dependency_layer() {
     local folder=$work/layer
     rm -rf "$folder" && mkdir -p "$folder/layers"
-    cp Cargo.toml Cargo.lock "$folder/" && cp layers/Cargo.toml "$folder/layers/"
+    cp Cargo.toml Cargo.lock build.rs "$folder/" && cp layers/Cargo.toml "$folder/layers/"
     # shellcheck disable=SC2016 # the variable is for the script that is made
     sed -n '/^RUN mkdir/,/cargo build/p' Containerfile |
         sed 's/^RUN //; s/cargo build .*/cargo fetch --locked --quiet --target "$HOST_TARGET"/' >"$folder/sources.sh"

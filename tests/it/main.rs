@@ -1,7 +1,11 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
 
+#[path = "../support/bomb.rs"]
+mod bomb;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/fake_predictor.rs"]
 mod fake_predictor;
 #[path = "../support/fake_s3.rs"]
@@ -27,6 +31,7 @@ mod access;
 mod admin;
 mod architecture;
 mod cleaner_replicas;
+mod command_line;
 mod connections;
 mod delivery;
 mod drain;
@@ -46,4 +51,5 @@ mod s3_faults;
 mod s3_server;
 mod signed;
 mod store;
+mod traces;
 mod variants;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcp_image_server::{api::GENERATE_IMAGE, metrics::METRICS};
+use mcp_image_server::{
+    api::GENERATE_IMAGE,
+    metrics::{Kind, METRICS},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -62,6 +65,11 @@ impl Scrape {
 
     fn families(&self) -> BTreeSet<String> {
         self.samples.iter().map(|sample| self.family(sample)).collect()
+    }
+
+    /// The sum of the samples of this name.
+    fn total(&self, name: &str) -> f64 {
+        self.samples.iter().filter(|sample| sample.name == name).map(|sample| sample.value).sum()
     }
 
     /// The sum of the samples of this name with such a label.
@@ -129,18 +137,31 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
     send_odd_requests(&client, server.authority()).await;
 
     // The cleaner comes by within its interval.
-    until(async || Scrape::of(&client).await.families().contains("mcp_image_cleaner_runs_total")).await;
+    let runs = async || Scrape::of(&client).await.sum("mcp_image_cleaner_runs_total", ("outcome", "ok"));
+    until(async || runs().await > 0.0).await;
     let scrape = Scrape::of(&client).await;
     let families = scrape.families();
     for family in &families {
         assert!(scrape.help.contains(family), "{family} has no help text");
         assert!(scrape.kinds.contains_key(family), "{family} has no type");
     }
-    // Counted with a bucket or a purge webhook alone: their own tests see them.
-    let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge"];
+    // Nothing expires and nothing fails here.
+    let rare = [
+        "mcp_image_cleaner_removed_images_total",
+        "mcp_image_cleaner_removed_bytes_total",
+        "mcp_image_cleaner_failed_images_total",
+        "mcp_image_cleaner_swept_total",
+    ];
+    // Counted with a bucket, a purge webhook or a collector alone: their own tests see them.
+    let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge", "mcp_image_trace_"];
     for metric in METRICS.iter().filter(|metric| !elsewhere.iter().any(|part| metric.name.starts_with(part)))
     {
         assert!(families.contains(metric.name), "{} has no sample", metric.name);
+        assert!(
+            metric.kind != Kind::Counter || rare.contains(&metric.name) || scrape.total(metric.name) > 0.0,
+            "{} counts nothing",
+            metric.name
+        );
     }
     for name in [
         "http_server_requests_total",
@@ -184,6 +205,75 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
     assert_eq!(scrape.sum("mcp_image_generations_total", ("outcome", "ok")), 1.0);
     assert_eq!(scrape.sum("mcp_image_predictor_retries_total", ("reason", "busy")), 1.0);
     assert_eq!(scrape.sum("mcp_image_tool_calls_total", ("tool", "unknown")), 2.0);
+}
+
+#[tokio::test]
+async fn counters_are_there_before_their_first_event() {
+    let fake = FakePredictor::start([Prediction::error(500, "a crash")]).await;
+    let endpoint = fake.url();
+    let settings = [
+        ("KSERVE_ENDPOINT", endpoint.as_str()),
+        ("KSERVE_MODEL_NAME", "sd"),
+        ("GENERATION_CONCURRENCY", "1"),
+        ("GENERATION_QUEUE_SIZE", "0"),
+    ];
+    let server = Process::start(&settings).await;
+    let client = server.client();
+    let before = Scrape::of(&client).await;
+    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
+        let elsewhere = ["mcp_image_s3_", "mcp_image_fallback_", "mcp_image_purge", "mcp_image_trace_"];
+        let is_here = !elsewhere.iter().any(|part| metric.name.starts_with(part));
+        assert!(!is_here || before.families().contains(metric.name), "{} has no sample", metric.name);
+    }
+    let zero = |name: &str, labels: &[(&str, &str)]| {
+        let has = |sample: &&Sample| {
+            sample.name == name
+                && labels
+                    .iter()
+                    .all(|(n, v)| sample.labels.iter().any(|(name, value)| name == n && value == v))
+        };
+        before.samples.iter().find(has).map(|sample| sample.value)
+    };
+    for (name, labels) in [
+        ("http_server_panics_total", &[][..]),
+        ("http_server_requests_total", &[("route", "images"), ("status", "503")]),
+        ("mcp_image_generations_total", &[("outcome", "failed"), ("model", "sd")]),
+        ("mcp_image_predictor_requests_total", &[("outcome", "failed")]),
+        ("mcp_image_storage_operations_total", &[("operation", "save"), ("outcome", "full")]),
+    ] {
+        assert_eq!(zero(name, labels), Some(0.0), "{name} {labels:?}");
+    }
+    assert_eq!(client.generate(&json!({"prompt": "x"})).await.status, 502);
+    let after = Scrape::of(&client).await;
+    // The same series, not another beside it.
+    let series =
+        |scrape: &Scrape, name: &str| scrape.samples.iter().filter(|sample| sample.name == name).count();
+    for name in ["mcp_image_generations_total", "mcp_image_predictor_requests_total"] {
+        assert_eq!(series(&before, name), series(&after, name), "{name}");
+        assert_eq!(after.sum(name, ("outcome", "failed")), 1.0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn generation_that_is_refused_at_once_is_no_wait() {
+    let fake = FakePredictor::start([Prediction::hang()]).await;
+    let endpoint = fake.url();
+    let settings = [
+        ("KSERVE_ENDPOINT", endpoint.as_str()),
+        ("GENERATION_CONCURRENCY", "1"),
+        ("GENERATION_QUEUE_SIZE", "0"),
+    ];
+    let server = Process::start(&settings).await;
+    let client = server.client();
+    let drawing = tokio::spawn({
+        let client = server.client();
+        async move { client.generate(&json!({"prompt": "x"})).await }
+    });
+    until(async || fake.counts().started == 1).await;
+    assert_eq!(client.generate(&json!({"prompt": "x"})).await.status, 503);
+    let scrape = Scrape::of(&client).await;
+    assert_eq!(scrape.total("mcp_image_generation_queue_wait_seconds_count"), 1.0);
+    drawing.abort();
 }
 
 #[tokio::test]

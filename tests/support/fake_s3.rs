@@ -74,6 +74,7 @@ struct State {
     /// Requests whose line contains the text meet the fault, so many times.
     faults: Vec<(&'static str, Fault, usize)>,
     log: Vec<String>,
+    traceparents: Vec<Option<String>>,
     ignores_conditions: bool,
     bare_tags: bool,
     creates_what_is_to_be_replaced: bool,
@@ -184,6 +185,11 @@ impl FakeS3 {
         self.state().log.clone()
     }
 
+    /// The `traceparent` of each request so far.
+    pub(crate) fn traceparents(&self) -> Vec<Option<String>> {
+        self.state().traceparents.clone()
+    }
+
     /// Requests so far.
     pub(crate) fn requests(&self) -> usize {
         self.state().log.len()
@@ -245,6 +251,8 @@ async fn respond(
         let dead = state.dies_after.is_some_and(|requests| state.log.len() >= requests);
         let range = request.headers().get(header::RANGE).map(|range| format!(" {}", range.to_str().unwrap()));
         state.log.push(line.clone() + &range.unwrap_or_default());
+        let trace = request.headers().get("traceparent").map(|trace| trace.to_str().unwrap().to_owned());
+        state.traceparents.push(trace);
         let fault = state.faults.iter_mut().find(|(text, _, times)| *times > 0 && line.contains(text));
         (fault.map(|(_, fault, times)| (*times -= 1, fault.clone()).1), dead, number)
     };

@@ -84,15 +84,24 @@ impl Route {
     }
 }
 
+/// The counter alone: a histogram without a sample would be a page of zeros.
+pub(super) fn register_requests(route: &'static str, method: MethodLabel, status: StatusCode) {
+    metrics::counter!("http_server_requests_total", &labels(route, method, Status::Code(status)))
+        .increment(0);
+}
+
+fn labels(route: &'static str, method: MethodLabel, status: Status) -> [(&'static str, String); 3] {
+    let status = match &status {
+        Status::Code(code) => code.as_str().to_owned(),
+        Status::Error => "error".to_owned(),
+        Status::Aborted => "aborted".to_owned(),
+    };
+    [("route", route.to_owned()), ("method", method.as_str().to_owned()), ("status", status)]
+}
+
 impl Series {
     fn register(route: &'static str, method: MethodLabel, status: Status) -> Self {
-        let method = method.as_str();
-        let status = match &status {
-            Status::Code(code) => code.as_str().to_owned(),
-            Status::Error => "error".to_owned(),
-            Status::Aborted => "aborted".to_owned(),
-        };
-        let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status)];
+        let labels = labels(route, method, status);
         Self {
             requests: metrics::counter!("http_server_requests_total", &labels),
             duration_seconds: metrics::histogram!("http_server_request_duration_seconds", &labels),

@@ -43,7 +43,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use tower::{Layer, Service};
 
@@ -96,6 +96,15 @@ impl HttpMetricsLayer {
     /// `classify` names the route of a request, out of a fixed set of a few names.
     pub fn new(classify: Classify) -> Self {
         Self { classify, routes: Arc::default() }
+    }
+
+    /// Counts these answers of a route from zero on, so that an alert sees the first one too: of a counter that was
+    /// not there before, nobody knows that it grew.
+    pub fn with_counted(self, route: &'static str, method: &Method, statuses: &[StatusCode]) -> Self {
+        for status in statuses {
+            handles::register_requests(route, MethodLabel::of(method), *status);
+        }
+        self
     }
 }
 

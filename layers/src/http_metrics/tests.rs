@@ -138,3 +138,13 @@ async fn describe_knows_every_metric_that_is_recorded() {
         assert!(described.contains(&name), "{name}");
     }
 }
+
+#[test]
+fn answers_that_are_named_are_counted_from_zero() {
+    let recorded = Recorded::default();
+    metrics::with_local_recorder(&recorded, || {
+        let statuses = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE];
+        HttpMetricsLayer::new(route).with_counted("images", &Method::GET, &statuses);
+    });
+    assert_eq!(recorded.names(), ["http_server_requests_total", "http_server_requests_total"]);
+}

@@ -37,6 +37,7 @@ impl Clock for RuntimeClock {
 
 impl Limiter {
     pub(super) fn new(name: &'static str, quota: Quota, max_keys: usize) -> Self {
+        metrics::counter!("http_server_rate_limited_total", "limiter" => name).increment(0);
         Self {
             name,
             quota,

@@ -1,14 +1,18 @@
-//! The one line at the end of a request.
+//! The one line at the end of a request, and the end of its span.
 
 use http::StatusCode;
 use tokio::time::Instant;
 use tracing::Span;
 
+use super::TraceContext;
+use super::current::scope;
 use crate::observe::{Observe, Outcome};
 
 /// Logs how a request ended when it is dropped: with the body, or before there was one.
 pub struct Ending {
     span: Span,
+    recorded: super::Span,
+    context: Option<TraceContext>,
     quiet: bool,
     started: Instant,
     status: Option<StatusCode>,
@@ -17,8 +21,35 @@ pub struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(span: Span, quiet: bool) -> Self {
-        Self { span, quiet, started: Instant::now(), status: None, bytes: 0, outcome: Outcome::Aborted }
+    pub(super) fn new(span: Span, recorded: super::Span, context: TraceContext, quiet: bool) -> Self {
+        Self {
+            span,
+            recorded,
+            context: Some(context),
+            quiet,
+            started: Instant::now(),
+            status: None,
+            bytes: 0,
+            outcome: Outcome::Aborted,
+        }
+    }
+
+    /// The end of the recorded span, by the conventions for HTTP servers.
+    fn end_recorded(&mut self) {
+        if !self.recorded.is_recorded() {
+            return;
+        }
+        self.recorded.set("http.response.body.size", self.bytes);
+        if let Some(status) = self.status {
+            self.recorded.set("http.response.status_code", status.as_u16());
+        }
+        match (self.status, self.outcome) {
+            (Some(status), _) if status.is_server_error() => self.recorded.fail(status.as_str().to_owned()),
+            (_, Outcome::Error) => self.recorded.fail("error"),
+            // The client went away: that is its own affair.
+            (_, Outcome::Aborted) => self.recorded.set("error.type", "aborted"),
+            (_, Outcome::Complete) => {}
+        }
     }
 
     pub(super) fn answered(&mut self, status: StatusCode) {
@@ -40,7 +71,8 @@ impl Observe for Ending {
     }
 
     fn scope<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        self.span.in_scope(poll)
+        let span = &self.span;
+        scope(&mut self.context, || span.in_scope(poll))
     }
 }
 
@@ -55,5 +87,6 @@ impl Drop for Ending {
         } else {
             tracing::info!(parent: &self.span, status, duration_ms, bytes, outcome, "request ended");
         }
+        self.end_recorded();
     }
 }

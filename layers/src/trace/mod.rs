@@ -5,8 +5,10 @@
 //! `status`, `duration_ms`, `bytes` and `outcome` (`complete`, `aborted` or `error`); quiet routes get span and event
 //! at level `debug`.
 //!
-//! The caller's [`TraceContext`] is honoured, and in the extensions for calls that go on from here. The layers for
-//! request id and client address stand further out.
+//! The caller's [`TraceContext`] is honoured, in the extensions, and current while the request is handled: [`inject`]
+//! carries it on with calls that go on from here, and [`span`] begins a span below it. Spans are recorded where there
+//! is someone to [`Record`] them; a span of the log and one that is recorded are of the same trace. The layers for request
+//! id and client address stand further out.
 //!
 //! ```
 //! use http::{Request, Response, request::Parts};
@@ -29,24 +31,29 @@
 //! let request = Request::builder().header("traceparent", incoming).body(())?;
 //! let outgoing = http_body_util::BodyExt::collect(service.oneshot(request).await?.into_body()).await?.to_bytes();
 //! assert_eq!(outgoing[..36], incoming.as_bytes()[..36]); // the same trace ...
-//! assert_ne!(outgoing[36..52], incoming.as_bytes()[36..52]); // ... a new span
+//! assert_eq!(outgoing, incoming); // ... and, where nothing is recorded, the same span
 //! # Ok(())
 //! # }
 //! ```
 
 mod context;
+mod current;
 mod ending;
+mod span;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Request, Response, request};
+use http::{Method, Request, Response, Version, request};
 use tower::{Layer, Service};
+use tracing::Level;
 use tracing::instrument::{Instrument, Instrumented};
-use tracing::{Level, Span};
 
 pub use context::{TraceContext, TraceId};
+pub use current::{InContext, inject, is_recorded, span};
 pub use ending::Ending;
+pub use span::{Finished, Kind, Record, Span, Value};
 
 use crate::Classify;
 use crate::client_addr::ClientAddr;
@@ -58,16 +65,26 @@ use crate::request_id::RequestId;
 pub type ResponseBody<B> = ObservedBody<B, Ending>;
 
 /// Traces each request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TraceLayer {
     classify: Classify,
     quiet: &'static [&'static str],
+    recorder: Option<Arc<dyn Record>>,
+    templates: Classify,
 }
 
 impl TraceLayer {
     /// `classify` names the route of a request, out of a fixed set of a few names.
     pub fn new(classify: Classify) -> Self {
-        Self { classify, quiet: &[] }
+        Self { classify, quiet: &[], recorder: None, templates: classify }
+    }
+
+    /// Spans of all but quiet routes are recorded by `recorder`; `template` gives the path of a request with its variable
+    /// parts replaced by names (`http.route`), out of a fixed set of a few.
+    pub fn with_recorder(mut self, recorder: Option<Arc<dyn Record>>, template: Classify) -> Self {
+        self.recorder = recorder;
+        self.templates = template;
+        self
     }
 
     /// These routes are traced at level `debug`: probes and scrapes come every few seconds.
@@ -76,7 +93,7 @@ impl TraceLayer {
         self
     }
 
-    fn span(&self, head: &request::Parts, context: &TraceContext) -> (Span, bool) {
+    fn span(&self, head: &request::Parts, context: &TraceContext) -> (tracing::Span, bool) {
         let route = (self.classify)(head);
         let quiet = self.quiet.contains(&route);
         // The level of a span is fixed where it is written.
@@ -95,18 +112,40 @@ impl TraceLayer {
         }
         (if quiet { span!(Level::DEBUG) } else { span!(Level::INFO) }, quiet)
     }
+
+    /// The recorded span, by the conventions for HTTP servers, but without the path and the query: who knows the
+    /// address of something may have it.
+    fn begin(&self, head: &request::Parts, context: &TraceContext) -> Span {
+        let method = MethodLabel::of(&head.method).as_str();
+        let template = (self.templates)(head);
+        let mut span = context.child(Kind::Server, || format!("{method} {template}").trim_end().to_owned());
+        if span.is_recorded() {
+            span.set("http.request.method", if method == "OTHER" { "_OTHER" } else { method });
+            if !template.is_empty() {
+                span.set("http.route", template);
+            }
+            span.set("network.protocol.version", protocol_version(head.version));
+            if let Some(id) = head.extensions.get::<RequestId>() {
+                span.set("request_id", id.as_str().to_owned());
+            }
+            if let Some(client) = head.extensions.get::<ClientAddr>() {
+                span.set("client.address", client.ip().to_string());
+            }
+        }
+        span
+    }
 }
 
 impl<S> Layer<S> for TraceLayer {
     type Service = Trace<S>;
 
     fn layer(&self, inner: S) -> Trace<S> {
-        Trace { inner, layer: *self }
+        Trace { inner, layer: self.clone() }
     }
 }
 
 /// The service of [`TraceLayer`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Trace<S> {
     inner: S,
     layer: TraceLayer,
@@ -127,13 +166,28 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut head, body) = request.into_parts();
-        let context = TraceContext::from_headers(&head.headers).unwrap_or_else(TraceContext::root);
+        let mut context = TraceContext::from_headers(&head.headers).unwrap_or_else(TraceContext::root);
         let (span, quiet) = self.layer.span(&head, &context);
-        head.extensions.insert(context);
+        let mut recorded = Span::default();
+        if let Some(recorder) = self.layer.recorder.as_ref().filter(|_| !quiet) {
+            context = context.sampled_by(recorder);
+            recorded = self.layer.begin(&head, &context);
+            if let Some(within) = recorded.context() {
+                context = within.clone();
+            }
+        }
+        head.extensions.insert(context.clone());
         let method = head.method.clone();
-        let ending = Ending::new(span.clone(), quiet);
-        let inner = span.in_scope(|| self.inner.call(Request::from_parts(head, body)));
-        ResponseFuture { inner: inner.instrument(span), method, ending: Some(ending) }
+        let ending = Ending::new(span.clone(), recorded, context.clone(), quiet);
+        let mut current = Some(context);
+        let inner = current::scope(&mut current, || {
+            span.in_scope(|| self.inner.call(Request::from_parts(head, body)))
+        });
+        ResponseFuture {
+            inner: InContext::new(inner.instrument(span), current),
+            method,
+            ending: Some(ending),
+        }
     }
 }
 
@@ -141,7 +195,7 @@ pin_project_lite::pin_project! {
     /// The future of [`Trace`].
     pub struct ResponseFuture<F> {
         #[pin]
-        inner: Instrumented<F>,
+        inner: InContext<Instrumented<F>>,
         method: Method,
         ending: Option<Ending>,
     }
@@ -169,6 +223,15 @@ where
                 Err(error)
             }
         })
+    }
+}
+
+fn protocol_version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
     }
 }
 

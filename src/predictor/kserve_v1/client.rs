@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use layers::trace;
 use reqwest::{RequestBuilder, Response, redirect};
 use serde_json::Value;
 use tokio::time::{Instant, error::Elapsed, timeout};
@@ -81,7 +82,11 @@ impl Client {
     /// Sends one prediction and reads its reply. Dropping the future closes the connection.
     pub(super) async fn predict(&self, body: Bytes) -> Result<(Reply, Held), Failure> {
         let request = self.predictions.post(self.config.predict_url.clone());
-        let request = self.authorized(request.header(CONTENT_TYPE, "application/json").body(body)).await;
+        // The trace goes on in the predictor, and in what stands in front of it.
+        let mut headers = HeaderMap::new();
+        trace::inject(&mut headers);
+        let request = request.header(CONTENT_TYPE, "application/json").headers(headers);
+        let request = self.authorized(request.body(body)).await;
         let dispatched = Instant::now();
         let response = request.send().await.map_err(broken)?;
         if response.status().is_success() {

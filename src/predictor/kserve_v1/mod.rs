@@ -89,6 +89,7 @@ impl KserveV1 {
     /// # Errors
     /// Credentials or certificates that cannot be read or used.
     pub fn new(config: KserveV1Config) -> Result<Self, BuildError> {
+        observe::register_counters(PROTOCOL);
         Ok(Self {
             omitted: Omitted::new(&config.omit_parameters),
             client: Client::new(config)?,

@@ -35,6 +35,17 @@ impl Drop for Observed {
     }
 }
 
+/// Counts from zero.
+pub(super) fn register_counters(protocol: &'static str) {
+    for outcome in ["ok", "cancelled"].into_iter().chain(Error::KINDS) {
+        counter!("mcp_image_predictor_requests_total", "protocol" => protocol, "outcome" => outcome)
+            .increment(0);
+    }
+    for reason in ["unreachable", "not_ready", "busy"] {
+        counter!("mcp_image_predictor_retries_total", "reason" => reason).increment(0);
+    }
+}
+
 /// A call is tried again after `wait`.
 pub(super) fn retry(model: &str, error: &Error, wait: Duration) {
     counter!("mcp_image_predictor_retries_total", "reason" => error.kind()).increment(1);

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use layers::trace;
 use metrics::{counter, histogram};
 use reqwest::Response;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -78,6 +79,7 @@ pub(super) enum BuildError {
 
 impl Client {
     pub(super) fn new(config: &S3Config) -> Result<Self, BuildError> {
+        register_counters();
         Ok(Self {
             http: http_client(config)?,
             signer: Signer::new(&config.region),
@@ -204,6 +206,8 @@ impl Client {
         self.signer.sign(keys, &method, &request.url, &mut headers, &request.sha256, SystemTime::now())?;
         // The client sets it itself, to the same.
         headers.remove(header::HOST);
+        // Not signed: what stands in between may put its own span there.
+        trace::inject(&mut headers);
         let sent = Sent::default();
         let mut builder = self.http.request(method, request.url.clone()).headers(headers);
         if !request.body.is_empty() || request.operation == Operation::Put {
@@ -319,6 +323,17 @@ impl Sent {
                 return Err(Failure::TimedOut { phase: "answer", after });
             }
             allowance = Duration::ZERO;
+        }
+    }
+}
+
+/// Counts from zero.
+fn register_counters() {
+    counter!("mcp_image_s3_resumed_reads_total").increment(0);
+    for label in Operation::ALL.map(Operation::label) {
+        counter!("mcp_image_s3_retries_total", "operation" => label).increment(0);
+        for outcome in ["ok"].into_iter().chain(Failure::OUTCOMES) {
+            counter!("mcp_image_s3_requests_total", "operation" => label, "outcome" => outcome).increment(0);
         }
     }
 }

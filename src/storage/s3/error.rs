@@ -107,6 +107,21 @@ impl Failure {
         }
     }
 
+    /// Every [`outcome`](Self::outcome).
+    pub(super) const OUTCOMES: [&str; 11] = [
+        "unreachable",
+        "interrupted",
+        "timed_out",
+        "absent",
+        "precondition",
+        "unavailable",
+        "refused",
+        "bad_answer",
+        "paused",
+        "no_credentials",
+        "unsigned",
+    ];
+
     /// How it is counted.
     pub(super) fn outcome(&self) -> &'static str {
         match self {

@@ -42,6 +42,9 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Get, Self::Head, Self::Put, Self::Delete, Self::List, Self::DeleteMany];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Get => "get",
