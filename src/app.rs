@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     banner::Banner,
-    cleaner::{Cleaner, CleanerHandle},
+    cleaner::{Cleaned, Cleaner, CleanerHandle},
     config::Config,
     generate::{self, Generator},
     health::{self, Health},
@@ -19,7 +19,7 @@ use crate::{
     predictor::{self, Predictor},
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
-    storage::{self, Expired, ImageStore, Watched},
+    storage::{self, ImageStore, Storage, Watched},
     telemetry::traces,
 };
 
@@ -78,10 +78,11 @@ impl App {
     pub async fn build(mut config: Config, metrics: Exporter) -> Result<Self, Error> {
         let server = Server::bind(config.serve.clone()).await?;
         name_the_port(&mut config, server.local_addr().port());
-        let store = open_store(&config.storage)?;
+        let mut storage = open_storage(&config.storage)?;
         let backend = config.storage.backend.kind();
-        store.start().await.map_err(|source| Error::Storage { backend, source })?;
-        let (delivery, store, purger) = delivery(&config, store)?;
+        storage.images.start().await.map_err(|source| Error::Storage { backend, source })?;
+        let (delivery, store, purger) = delivery(&config, Arc::clone(&storage.images))?;
+        storage.images = store.clone();
         let traces = config.traces.take().map(traces::start).transpose()?;
         let predictor = predictor(&config.predictor, traces.is_some())?;
         let description = predictor.describe();
@@ -96,7 +97,7 @@ impl App {
         let stack = Stack::new(&rooms, &config.stack, config.serve.metrics_port.is_none())?;
         let metrics_stack = Stack::operations(&rooms, &config.stack);
 
-        let cleaner = Cleaner::new(store, config.cleaner.clone()).start();
+        let cleaner = Cleaner::new(storage, config.cleaner.clone()).start();
         let background = [tokio::spawn(health.clone().watch()), upkeep];
         let banner = Banner {
             base_url: &config.public_base_url,
@@ -152,22 +153,24 @@ impl App {
 ///
 /// # Errors
 /// A storage that cannot be opened or looked through, or a part that cannot be built.
-pub async fn clean(config: Config) -> Result<Expired, Error> {
+pub async fn clean(config: Config) -> Result<Cleaned, Error> {
     let backend = config.storage.backend.kind();
-    let (_, store, purger) = delivery(&config, open_store(&config.storage)?)?;
-    let expired = Cleaner::new(store, config.cleaner).run_once().await;
+    let mut storage = open_storage(&config.storage)?;
+    let (_, store, purger) = delivery(&config, Arc::clone(&storage.images))?;
+    storage.images = store;
+    let cleaned = Cleaner::new(storage, config.cleaner).run_once().await;
     if let Some(purger) = purger {
         purger.finish(PURGE_PATIENCE).await;
     }
-    expired.map_err(|source| Error::Storage { backend, source })
+    cleaned.map_err(|source| Error::Storage { backend, source })
 }
 
 /// Opens the configured storage.
 ///
 /// # Errors
 /// A folder that cannot be made or read.
-pub fn open_store(config: &storage::Config) -> Result<Arc<dyn ImageStore>, Error> {
-    storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
+pub fn open_storage(config: &storage::Config) -> Result<Storage, Error> {
+    Storage::open(config).map_err(|source| Error::Storage { backend: config.backend.kind(), source })
 }
 
 /// An error and what is behind it, on one line: here the reader is the operator.

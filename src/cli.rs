@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod pages;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::pages::{run_completions, run_man};
+pub use self::{
+    admin::{Destination, Error as AdminError, ImagesArgs, MigrateArgs, run_images, run_migrate},
+    pages::{run_completions, run_man},
+};
 use crate::{
     config::{self, Config, Loaded, Report, Source},
     metrics::{COMMIT, VERSION},
@@ -72,6 +76,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List, show, delete or verify the images of the configured store.
+    Images(ImagesArgs),
+    /// Copy all images of the configured store to another one, and verify them there. What is there already is not
+    /// copied again: run it once more to go on, or for what was saved meanwhile.
+    Migrate(MigrateArgs),
     /// Ask the running server whether it is alive; exit 0 or 1, for container health checks.
     Health,
     /// Print a script that completes this command line in a shell.
@@ -250,6 +259,25 @@ mod tests {
         assert_eq!(command(&[]).command(), Command::Serve);
         assert_eq!(command(&["serve"]).command(), Command::Serve);
         assert_eq!(command(&["clean", "--json"]).command(), Command::Clean { json: true });
+    }
+
+    #[test]
+    fn images_and_migrate_are_read_from_the_command_line() {
+        let id = crate::image::ImageId::now().to_string();
+        for arguments in [
+            &["images", "list", "--prefix", "0198", "--limit", "5", "--cursor", &id, "--json"][..],
+            &["images", "--json", "show", &id],
+            &["images", "delete", &id, &id],
+            &["images", "verify"],
+            &["migrate", "--to", "file", "--path", "/tmp/x", "--json"],
+            &["migrate", "--to", "s3"],
+        ] {
+            command(arguments);
+        }
+        for arguments in [&["images"][..], &["images", "delete"], &["images", "show", "../x"], &["migrate"]] {
+            let all = std::iter::once("mcp-image-server").chain(arguments.iter().copied());
+            assert!(Cli::try_parse_from(all).is_err(), "{arguments:?}");
+        }
     }
 
     #[test]

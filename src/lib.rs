@@ -12,11 +12,13 @@
 //! | [`generate`] | the pipeline: validate, admit, predict, inspect, store |
 //! | [`predictor`] | who draws |
 //! | [`storage`], [`cleaner`] | where images live, and how they go |
+//! | [`admin`] | what operators do to a store from the command line |
 //! | [`images`] | delivery over HTTP |
 //! | [`gallery`] | the web page |
 //! | [`image`] | what an image is; pure |
 //! | [`rescue`], [`problem`], [`health`] | what went wrong, and how it stands |
 
+pub mod admin;
 pub mod api;
 pub mod app;
 pub mod banner;

@@ -26,6 +26,15 @@ fn main() -> ExitCode {
     match cli.command() {
         Command::Serve => with_config(&cli, serve),
         Command::Clean { json } => with_config(&cli, |config| clean(config, json)),
+        Command::Images(args) => with_config(&cli, |config| {
+            Ok(runtime(config.workers)?.block_on(cli::run_images(&config.storage, args))?)
+        }),
+        Command::Migrate(args) => {
+            with_config(
+                &cli,
+                |config| Ok(runtime(config.workers)?.block_on(cli::run_migrate(&config, args))?),
+            )
+        }
         Command::Check => cli::run_check(cli.source()),
         Command::Health => cli::run_health(cli.source()),
         Command::Completions { shell } => cli::run_completions(shell),
@@ -87,18 +96,9 @@ fn serve(config: Config) -> Result<(), Failure> {
 }
 
 fn clean(config: Config, json: bool) -> Result<(), Failure> {
-    let expired = runtime(1)?.block_on(app::clean(config))?;
-    let mut stdout = io::stdout();
-    if json {
-        serde_json::to_writer(&mut stdout, &expired)?;
-        writeln!(stdout)?;
-    } else {
-        writeln!(
-            stdout,
-            "removed {} images ({} bytes), swept {} leftovers, failed {}",
-            expired.removed, expired.removed_bytes, expired.swept, expired.failed
-        )?;
-    }
+    let cleaned = runtime(1)?.block_on(app::clean(config))?;
+    let line = if json { serde_json::to_string(&cleaned)? } else { cleaned.to_string() };
+    writeln!(io::stdout(), "{line}")?;
     Ok(())
 }
 

@@ -145,8 +145,26 @@ pub const METRICS: &[Described] = &[
     counter("mcp_image_cleaner_removed_images_total", None, "Expired images removed"),
     counter("mcp_image_cleaner_removed_bytes_total", Some(Unit::Bytes), "Bytes of expired images removed"),
     counter("mcp_image_cleaner_failed_images_total", None, "Images that were due but could not be removed"),
-    counter("mcp_image_cleaner_swept_total", None, "Leftovers of interrupted saves and deletes swept"),
+    counter("mcp_image_cleaner_swept_total", None, "Leftovers of interrupted operations swept"),
+    counter("mcp_image_cleaner_removed_records_total", None, "Expired records removed"),
+    counter(
+        "mcp_image_cleaner_evicted_images_total",
+        None,
+        "Images removed before their time because a quota was exceeded, by quota",
+    ),
+    counter(
+        "mcp_image_cleaner_evicted_bytes_total",
+        Some(Unit::Bytes),
+        "Bytes of images removed before their time because a quota was exceeded, by quota",
+    ),
     duration("mcp_image_cleaner_duration_seconds", "Cleaning cycles"),
+    duration("mcp_image_cleaner_count_duration_seconds", "Counts of what is stored"),
+    level("mcp_image_stored_images", None, "Images stored, as counted last and known since"),
+    level(
+        "mcp_image_stored_bytes",
+        Some(Unit::Bytes),
+        "Bytes of images stored, as counted last and known since",
+    ),
     level(
         "mcp_image_cleaner_last_success_timestamp_seconds",
         Some(Unit::Seconds),

@@ -69,18 +69,28 @@ count_cargo_tests() {
     say "cargo: ${counts% *} tests passed, ${counts#* } failed"
 }
 
-# Real MCP clients and plain HTTP, against the server with the embedded predictor.
+# Real MCP clients and plain HTTP, against the server with the embedded predictor: run_clients LABEL VARIABLE=VALUE...
 run_clients() {
-    start_server embedded || return 0
+    local label=$1
+    shift
+    start_server "$label" "$@" || return 0
     if [ -n "$python" ]; then
-        run_peer "plain HTTP" "$python" tests/peers/http_plain.py "$base"
-        run_peer "python mcp" "$python" tests/peers/mcp_python.py "$base"
+        run_peer "plain HTTP, $label" "$python" tests/peers/http_plain.py "$base"
+        run_peer "python mcp, $label" "$python" tests/peers/mcp_python.py "$base"
     fi
     if [ -n "$node" ]; then
-        run_peer "npm client 2" "$node" "$cache/node/mcp_client_v2.mjs" "$base"
-        run_peer "npm sdk 1" "$node" "$cache/node/mcp_sdk_v1.mjs" "$base"
+        run_peer "npm client 2, $label" "$node" "$cache/node/mcp_client_v2.mjs" "$base"
+        run_peer "npm sdk 1, $label" "$node" "$cache/node/mcp_sdk_v1.mjs" "$base"
     fi
-    stop_server embedded
+    stop_server "$label"
+}
+
+# The same with the images in a bucket of the real S3 server.
+run_clients_with_bucket() {
+    if [ -z "${S3_TEST_ENDPOINT:-}" ]; then return 0; fi
+    run_clients embedded-s3 STORAGE_BACKEND=s3 S3_BUCKET="$S3_TEST_BUCKET" S3_PREFIX=clients/ \
+        S3_ENDPOINT_URL="$S3_TEST_ENDPOINT" AWS_REGION="$S3_TEST_REGION" \
+        AWS_ACCESS_KEY_ID="$S3_TEST_ACCESS_KEY_ID" AWS_SECRET_ACCESS_KEY="$S3_TEST_SECRET_ACCESS_KEY"
 }
 
 # The gallery in a browser, and images read in parts by browser and curl: a server for each session, since the gallery's
@@ -138,7 +148,8 @@ run_cargo_tests
 say "running: cargo build --locked"
 if cargo build --locked; then
     say "3. peers"
-    run_clients
+    run_clients embedded
+    run_clients_with_bucket
     run_delivery
     run_kserve
 else

@@ -61,7 +61,7 @@ pub(super) fn read(
     }
 }
 
-pub(super) fn cleaner(reader: &mut Reader, image_ttl: Duration) -> cleaner::Config {
+pub(super) fn cleaner(reader: &mut Reader, image_ttl: Duration, quota: cleaner::Quota) -> cleaner::Config {
     let interval = reader.seconds(&IMAGE_CLEANUP_INTERVAL).unwrap_or_default();
     if interval > image_ttl {
         reader.warn(format!(
@@ -71,5 +71,5 @@ pub(super) fn cleaner(reader: &mut Reader, image_ttl: Duration) -> cleaner::Conf
             image_ttl.as_secs_f64()
         ));
     }
-    cleaner::Config { interval }
+    cleaner::Config { interval, quota }
 }

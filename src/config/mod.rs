@@ -122,7 +122,8 @@ impl Config {
             stack::allow(&mut stack, &cdn);
         }
         let (storage, s3) = storage::read(reader, &public_base_url, limits.max_bytes);
-        let cleaner = generate::cleaner(reader, generate.image_ttl);
+        let quota = storage::quota(reader, limits.max_bytes);
+        let cleaner = generate::cleaner(reader, generate.image_ttl, quota);
         Self {
             workers,
             public_base_url,

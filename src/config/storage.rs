@@ -9,6 +9,7 @@ use super::{
     variable::variables,
 };
 use crate::{
+    cleaner::Quota,
     secret::Secret,
     storage::{self, Delivery, S3Config, S3Credentials, S3Identity, S3Timeouts, WebIdentity},
 };
@@ -28,6 +29,13 @@ variables! {
     STORAGE_MEMORY_MAX_BYTES: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776, unit: "bytes" },
         Default::Value("268435456"),
         "Images that the memory backend keeps at most.";
+    STORAGE_MAX_IMAGES: Kind::Integer { min: 1, max: 1_000_000_000_000, unit: "images" },
+        Default::Unset,
+        "Images stored at most, whatever the backend. Beyond it the cleaner removes the oldest before their \
+         time, until a twentieth is free again. Left out, there is no such limit.";
+    STORAGE_MAX_BYTES: Kind::Integer { min: 1_048_576, max: 1_152_921_504_606_846_976, unit: "bytes" },
+        Default::Unset,
+        "Bytes of images stored at most, as with STORAGE_MAX_IMAGES.";
     STORAGE_FALLBACK: Kind::Choice(&["off", "file"]),
         Default::Value("off"),
         "Where images are kept while S3 is away: `file` means the folder of STORAGE_PATH. They are moved \
@@ -130,6 +138,19 @@ pub(super) fn read(
         _ => storage::Backend::File { path },
     };
     (storage::Config { backend, public_base_url: public_base_url.to_owned(), sync }, s3)
+}
+
+/// Reads how much may be stored.
+pub(super) fn quota(reader: &mut Reader, max_image_bytes: u64) -> Quota {
+    let quota =
+        Quota { images: reader.integer(&STORAGE_MAX_IMAGES), bytes: reader.integer(&STORAGE_MAX_BYTES) };
+    if let Some(bytes) = quota.bytes.filter(|bytes| *bytes < max_image_bytes) {
+        reader.warn(format!(
+            "STORAGE_MAX_BYTES ({bytes}) is less than MAX_IMAGE_SIZE ({max_image_bytes}): the largest images \
+             go as soon as they are stored"
+        ));
+    }
+    quota
 }
 
 fn s3(reader: &mut Reader, chosen: bool) -> Option<S3Config> {

@@ -9,6 +9,7 @@
 //! when it has been moved.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -19,10 +20,15 @@ use std::{
 use async_trait::async_trait;
 use bytes::BytesMut;
 use chrono::Utc;
-use futures_util::TryStreamExt as _;
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, Peekable},
+};
 use metrics::{counter, gauge};
 
-use super::{Error, Expired, FileStore, ImageStore, ListQuery, NewImage, Opened, Page, Redirect, S3Store};
+use super::{
+    Error, Expired, FileStore, ImageStore, ListQuery, NewImage, Opened, Page, Redirect, S3Store, Walk, Walked,
+};
 use crate::image::{ImageId, Metadata};
 
 /// From one look into the folder to the next.
@@ -157,7 +163,8 @@ impl Shared {
                 return;
             }
         }
-        if self.s3.is_paused() {
+        // No caller is made to try whether it is back: this is.
+        if self.s3.is_paused() && self.s3.check().await.is_err() {
             return;
         }
         match self.move_over().await {
@@ -172,10 +179,15 @@ impl Shared {
         }
     }
 
-    fn away(&self, error: &Error) {
+    fn away(&self, error: Option<&Error>) {
         if !self.away.swap(true, Ordering::Relaxed) {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "S3 is away; images are kept in the fallback folder until it is back");
+            let cause = error.and_then(std::error::Error::source).map(ToString::to_string);
+            let error = error.map(ToString::to_string);
+            tracing::warn!(
+                error,
+                cause,
+                "S3 is away; images are kept in the fallback folder until it is back"
+            );
         }
     }
 
@@ -212,11 +224,15 @@ impl ImageStore for Fallback {
         if local.metadata(image.metadata.image_id).await.is_ok() {
             return Err(Error::AlreadyExists);
         }
-        let error = match s3.save(image.clone()).await {
-            Err(error @ Error::Unavailable(_)) => error,
-            saved => return saved,
-        };
-        self.shared.away(&error);
+        if s3.is_paused() {
+            // A try would hold the caller as long as S3 may take for an answer.
+            self.shared.away(None);
+        } else {
+            match s3.save(image.clone()).await {
+                Err(error @ Error::Unavailable(_)) => self.shared.away(Some(&error)),
+                saved => return saved,
+            }
+        }
         local.save(image).await?;
         counter!("mcp_image_fallback_saves_total").increment(1);
         Ok(())
@@ -295,12 +311,57 @@ impl ImageStore for Fallback {
             }
             // Images can be kept all the same.
             Err(error @ Error::Unavailable(_)) => {
-                self.shared.away(&error);
+                self.shared.away(Some(&error));
                 local.check().await
             }
             Err(error) => Err(error),
         }
     }
+
+    fn walk(&self) -> Walk<'_> {
+        let Shared { s3, local, .. } = &*self.shared;
+        merged(local.walk(), s3.walk())
+    }
+
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let Shared { s3, local, .. } = &*self.shared;
+        // As with a deletion: nothing goes here unless it can go there.
+        let mut both = ImageStore::remove(s3, images).await?;
+        both.add(local.remove(images).await?);
+        Ok(both)
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        match self.shared.local.inspect(id).await {
+            Err(here) => absent_in_both(here, self.shared.s3.inspect(id).await),
+            metadata => metadata,
+        }
+    }
+}
+
+/// Two walks as one, oldest first. An image that both come by is given once.
+fn merged<'a>(here: Walk<'a>, there: Walk<'a>) -> Walk<'a> {
+    let walks = (here.peekable(), there.peekable());
+    let next = |(mut here, mut there): (Peekable<Walk<'a>>, Peekable<Walk<'a>>)| async move {
+        let id = |walked: Option<&Result<Walked, Error>>| match walked {
+            Some(Ok(walked)) => Some(walked.image_id),
+            _ => None,
+        };
+        let (one, other) = (Pin::new(&mut here).peek().await, Pin::new(&mut there).peek().await);
+        // Failures first; then the older one; then what is left.
+        let from_here = match (one, other) {
+            (Some(Err(_)), _) | (_, None) => true,
+            (_, Some(Err(_))) | (None, _) => false,
+            (one, other) => id(one) <= id(other),
+        };
+        let both = id(one).is_some() && id(one) == id(other);
+        let walked = if from_here { here.next().await } else { there.next().await };
+        if both {
+            there.next().await;
+        }
+        Some((walked?, (here, there)))
+    };
+    stream::unfold(walks, next).boxed()
 }
 
 /// An image is absent if neither has it: a folder that fails may have what the bucket has not.
@@ -308,5 +369,42 @@ fn absent_in_both<T>(here: Error, there: Result<T, Error>) -> Result<T, Error> {
     match there {
         Err(Error::NotFound) => Err(here),
         there => there,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Format;
+
+    fn walked(millis: u64) -> Walked {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        Walked { image_id: ImageId::at(made), format: Format::Png, size_bytes: millis }
+    }
+
+    #[tokio::test]
+    async fn merged_walks_come_by_every_image_once_oldest_first() {
+        let images: Vec<_> = (0..8).map(walked).collect();
+        let walk = |which: &[usize]| -> Walk<'_> {
+            stream::iter(which.iter().map(|i| Ok(images[*i])).collect::<Vec<_>>()).boxed()
+        };
+        for (here, there) in [
+            (&[0, 2, 4, 6][..], &[1, 3, 5, 7][..]),
+            (&[0, 1, 2, 3, 4, 5, 6, 7], &[]),
+            (&[], &[0, 1, 2, 3, 4, 5, 6, 7]),
+            (&[0, 3, 4, 7], &[0, 1, 2, 3, 4, 5, 6, 7]),
+        ] {
+            let all: Vec<_> = merged(walk(here), walk(there)).try_collect().await.unwrap();
+            assert_eq!(all, images, "{here:?} {there:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn merged_walk_ends_in_the_failure_of_either() {
+        let fails = || stream::iter([Err(Error::Full(None))]).boxed();
+        let walk = || stream::iter([Ok(walked(1))]).boxed();
+        for merged in [merged(fails(), walk()), merged(walk(), fails())] {
+            assert!(matches!(merged.try_collect::<Vec<_>>().await, Err(Error::Full(None))));
+        }
     }
 }

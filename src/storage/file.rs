@@ -4,6 +4,7 @@
 //! <base>/<first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
 //!                                       <id>.tmp      the image while it is written
 //!                                       <id>.png      the image; its appearance is the commit
+//!       /records/...                                  what replicas must agree on
 //! ```
 //!
 //! Seven digits are a *bucket*, about 17.5 minutes of ids, so age is known from names alone. Several
@@ -19,7 +20,9 @@ mod list;
 mod name;
 mod probe;
 mod read;
+mod records;
 mod save;
+mod walk;
 
 use std::{
     fs,
@@ -36,8 +39,9 @@ use std::{
 use async_trait::async_trait;
 use chrono::Utc;
 
+pub use self::records::FileRecords;
 use self::{folder::Folder, name::Bucket};
-use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, image_url};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked, image_url};
 use crate::image::{ImageId, Metadata};
 
 /// Not the number of a bucket: those have 28 bits.
@@ -61,6 +65,8 @@ struct Shared {
     sync: bool,
     /// The bucket whose own name is known to be on disk.
     durable: AtomicU32,
+    /// The kinds of records, a bit each, whose folder's own name is known to be on disk.
+    durable_records: AtomicU32,
     /// Buckets below this one were swept by this process.
     swept: AtomicU64,
     readers: Arc<read::Readers>,
@@ -91,10 +97,17 @@ impl FileStore {
                 public_base_url: public_base_url.to_owned(),
                 sync,
                 durable: AtomicU32::new(NO_BUCKET),
+                durable_records: AtomicU32::new(0),
                 swept: AtomicU64::new(0),
                 readers: Arc::default(),
             }),
         })
+    }
+
+    /// The records in the same folder.
+    #[must_use]
+    pub fn records(&self) -> FileRecords {
+        FileRecords { shared: Arc::clone(&self.shared) }
     }
 
     async fn run<T: Send + 'static>(
@@ -143,6 +156,19 @@ impl ImageStore for FileStore {
     async fn check(&self) -> Result<(), Error> {
         self.run(probe::probe).await
     }
+
+    fn walk(&self) -> Walk<'_> {
+        walk::walk(&self.shared)
+    }
+
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let images = images.to_vec();
+        self.run(move |shared| walk::remove(shared, &images)).await
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.run(move |shared| read::inspect(shared, id)).await
+    }
 }
 
 impl Shared {
@@ -167,8 +193,12 @@ impl Shared {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 opened => opened?,
             };
-            let names = base.names()?;
-            names.filter_map(|name| name.map(|name| Bucket::parse(name.as_bytes())).transpose()).collect()
+            let mut buckets = Vec::new();
+            base.each_name(|name| {
+                buckets.extend(Bucket::parse(name.to_bytes()));
+                Ok(())
+            })?;
+            Ok(buckets)
         };
         listed().map_err(|error| failed("list", &self.path, error))
     }

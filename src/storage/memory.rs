@@ -1,4 +1,6 @@
-//! Images in this process's memory.
+//! Images and records in this process's memory.
+
+mod records;
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +13,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, image_url};
+pub use self::records::MemoryRecords;
+use super::{
+    ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked,
+    image_url,
+};
 use crate::image::{ImageId, Metadata};
 
 /// A store that is gone with the process: for tests and for trying things out.
@@ -141,6 +147,32 @@ impl ImageStore for MemoryStore {
 
     async fn check(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        let walked = |image: &NewImage| Walked {
+            image_id: image.metadata.image_id,
+            format: image.metadata.format,
+            size_bytes: image.metadata.size_bytes,
+        };
+        let all: Vec<_> = self.images().by_id.values().map(|image| Ok(walked(image))).collect();
+        Box::pin(futures_util::stream::iter(all))
+    }
+
+    async fn remove(&self, walked: &[Walked]) -> Result<Expired, Error> {
+        let mut images = self.images();
+        let mut done = Expired::default();
+        for image in walked {
+            if images.remove(image.image_id).is_some() {
+                done.note(image.image_id, image.size_bytes);
+            }
+        }
+        Ok(done)
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        let images = self.images();
+        images.by_id.get(&id).map(|image| image.metadata.clone()).ok_or(Error::NotFound)
     }
 }
 

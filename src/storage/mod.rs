@@ -9,31 +9,39 @@ mod fallback;
 mod file;
 mod memory;
 mod observed;
+mod open;
+mod records;
 mod s3;
+mod usage;
 mod watched;
 
 use std::{
     ops::Range,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 pub use self::{
     error::Error,
     fallback::Fallback,
-    file::FileStore,
-    memory::MemoryStore,
-    observed::Observed,
-    s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Store, S3Timeouts, WebIdentity},
+    file::{FileRecords, FileStore},
+    memory::{MemoryRecords, MemoryStore},
+    observed::{Observed, ObservedRecords},
+    open::{Storage, open},
+    records::{
+        InvalidRecordKey, MAX_RECORD_BYTES, Record, RecordError, RecordKey, RecordKind, RecordPage,
+        RecordQuery, RecordStore, RecordVersion, StoredRecord, SweptRecords,
+    },
+    s3::{Delivery, S3Config, S3Credentials, S3Identity, S3Records, S3Store, S3Timeouts, WebIdentity},
+    usage::{Stored, Usage},
     watched::{Removals, Watched},
 };
-use crate::image::{ImageId, Metadata};
+use crate::image::{Format, ImageId, Metadata};
 
 /// Bytes of an image as they come from the backend, in chunks.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -143,6 +151,27 @@ pub struct Page {
     /// The cursor of the next page, if there may be more.
     pub next: Option<ImageId>,
 }
+
+/// An image as a walk comes by: what its name and its length tell, without its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked {
+    /// The image.
+    pub image_id: ImageId,
+    /// Its format.
+    pub format: Format,
+    /// The length of what is stored, in bytes.
+    pub size_bytes: u64,
+}
+
+impl From<&Metadata> for Walked {
+    fn from(metadata: &Metadata) -> Self {
+        let Metadata { image_id, format, size_bytes, .. } = *metadata;
+        Self { image_id, format, size_bytes }
+    }
+}
+
+/// What a walk comes by, as it comes by.
+pub type Walk<'a> = Pin<Box<dyn Stream<Item = Result<Walked, Error>> + Send + 'a>>;
 
 /// What one cleaning cycle did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -290,29 +319,50 @@ pub trait ImageStore: Send + Sync + 'static {
 
     /// Whether the backend can be written, read and deleted from, by doing so.
     async fn check(&self) -> Result<(), Error>;
-}
 
-/// Builds the configured backend, measured.
-///
-/// # Errors
-/// When the folder of a file backend can neither be used nor made, or the certificates of an S3
-/// backend cannot be read; the message names it and says what to do.
-pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
-    let url = config.public_base_url.as_str();
-    Ok(match &config.backend {
-        Backend::File { path } => Arc::new(Observed::new(FileStore::open(path, url, config.sync)?)),
-        Backend::Memory { max_bytes } => Arc::new(Observed::new(MemoryStore::new(url, *max_bytes))),
-        Backend::S3(s3) => {
-            let store = S3Store::new(s3, url)?;
-            match &s3.fallback {
-                None => Arc::new(Observed::new(store)),
-                Some(path) => {
-                    let local = FileStore::open(path, url, config.sync)?;
-                    Arc::new(Observed::new(Fallback::new(store, local)))
+    /// Comes by every image, oldest first, expired ones that are not yet removed and damaged ones
+    /// included. It goes as far as it is asked to; what is saved or removed meanwhile may be left
+    /// out.
+    ///
+    /// Unless a backend does better, this lists all images before the first one comes, and those
+    /// that a listing leaves out are left out.
+    fn walk(&self) -> Walk<'_> {
+        let all = async move {
+            let mut all = Vec::new();
+            let mut query = ListQuery { prefix: None, cursor: None, limit: 1000 };
+            loop {
+                let page = self.list(query.clone()).await?;
+                all.extend(page.images.iter().map(Walked::from));
+                query.cursor = page.next;
+                if query.cursor.is_none() {
+                    break;
                 }
             }
+            Ok::<_, Error>(futures_util::stream::iter(all.into_iter().rev().map(Ok)))
+        };
+        futures_util::stream::once(all).try_flatten().boxed()
+    }
+
+    /// Removes images that a walk came by, whatever their expiry: many for the price of few. Open
+    /// readers finish. An image that is gone already counts as neither removed nor failed.
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let mut done = Expired::default();
+        for image in images {
+            if self.delete(image.image_id).await? {
+                done.note(image.image_id, image.size_bytes);
+            }
         }
-    })
+        Ok(done)
+    }
+
+    /// What is known about an image, whether it is expired or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is absent, [`Error::Corrupt`] if it is there and what is known
+    /// about it is lost.
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.metadata(id).await
+    }
 }
 
 /// The URL of an image below the public base URL.

@@ -1,8 +1,11 @@
 //! Measures another store.
 
+mod records;
+
 use std::{
     ops::Range,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Instant, SystemTime},
 };
@@ -13,7 +16,11 @@ use futures_util::Stream;
 use layers::trace::{self, Kind};
 use metrics::{counter, histogram};
 
-use super::{ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect};
+pub use self::records::ObservedRecords;
+use super::{
+    ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect, Usage,
+    Walk, Walked,
+};
 use crate::image::{ImageId, Metadata};
 
 /// A store that counts and times what another one does.
@@ -23,13 +30,20 @@ use crate::image::{ImageId, Metadata};
 #[derive(Debug)]
 pub struct Observed<S> {
     inner: S,
+    usage: Arc<Usage>,
 }
 
 impl<S: ImageStore> Observed<S> {
     /// Measures `inner`.
     pub fn new(inner: S) -> Self {
         register_counters(inner.kind());
-        Self { inner }
+        Self { inner, usage: Arc::default() }
+    }
+
+    /// What this store knows of how much is stored.
+    #[must_use]
+    pub fn usage(&self) -> Arc<Usage> {
+        Arc::clone(&self.usage)
     }
 
     async fn measure<T>(
@@ -83,6 +97,7 @@ impl<S: ImageStore> ImageStore for Observed<S> {
         let length = image.bytes.len() as u64;
         self.measure("save", self.inner.save(image)).await?;
         counter!("mcp_image_storage_written_bytes_total", "backend" => self.kind()).increment(length);
+        self.usage.saved(length);
         Ok(())
     }
 
@@ -111,7 +126,13 @@ impl<S: ImageStore> ImageStore for Observed<S> {
     }
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {
-        self.measure("delete", self.inner.delete(id)).await
+        // Afterwards nobody knows its length.
+        let length = self.inner.metadata(id).await.map(|metadata| metadata.size_bytes);
+        let deleted = self.measure("delete", self.inner.delete(id)).await?;
+        if deleted {
+            self.usage.removed(1, length.unwrap_or(0));
+        }
+        Ok(deleted)
     }
 
     fn url(&self, metadata: &Metadata) -> String {
@@ -123,11 +144,28 @@ impl<S: ImageStore> ImageStore for Observed<S> {
     }
 
     async fn expire(&self, now: SystemTime) -> Result<Expired, Error> {
-        self.measure("expire", self.inner.expire(now)).await
+        let expired = self.measure("expire", self.inner.expire(now)).await?;
+        self.usage.removed(expired.removed, expired.removed_bytes);
+        Ok(expired)
     }
 
     async fn check(&self) -> Result<(), Error> {
         self.measure("check", self.inner.check()).await
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        // It is as fast as who walks; they time it.
+        self.inner.walk()
+    }
+
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let removed = self.measure("remove", self.inner.remove(images)).await?;
+        self.usage.removed(removed.removed, removed.removed_bytes);
+        Ok(removed)
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.measure("inspect", self.inner.inspect(id)).await
     }
 }
 

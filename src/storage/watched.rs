@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 
-use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect, Walk, Walked};
 use crate::image::{ImageId, Metadata};
 
 /// Who wants to know which images go. Called in the middle of the operation: be quick.
@@ -12,7 +12,7 @@ pub trait Removals: Send + Sync + 'static {
     /// The image was deleted.
     fn deleted(&self, id: ImageId);
 
-    /// A cleaning cycle removed these images.
+    /// A cleaning cycle removed these images: their time was over, or a quota was exceeded.
     fn expired(&self, ids: &[ImageId]);
 }
 
@@ -89,5 +89,21 @@ impl ImageStore for Watched {
 
     async fn check(&self) -> Result<(), Error> {
         self.inner.check().await
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        self.inner.walk()
+    }
+
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        let removed = self.inner.remove(images).await?;
+        if !removed.ids.is_empty() {
+            self.listener.expired(&removed.ids);
+        }
+        Ok(removed)
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        self.inner.inspect(id).await
     }
 }

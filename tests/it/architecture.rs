@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("images", &["storage", "image"]),
     ("gallery", &[]),
     ("cleaner", &["storage", "image"]),
+    ("admin", &["storage", "image"]),
     ("health", &["generate", "predictor", "storage"]),
     ("metrics", &[]),
     ("telemetry", &[]),

@@ -216,7 +216,11 @@ async fn clean_removes_what_is_due_and_counts_it() {
         let (code, out, err) = text(&run(&["clean", "--json"], &settings).await);
         assert_eq!(code, Some(0), "{err}");
         let counts: Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!(counts, json!({"removed": removed, "removed_bytes": bytes, "swept": 0, "failed": 0}));
+        let expected = json!({
+            "removed": removed, "removed_bytes": bytes, "swept": 0, "failed": 0,
+            "evicted": 0, "evicted_bytes": 0, "removed_records": 0,
+        });
+        assert_eq!(counts, expected);
     }
     let (code, out, _) = text(&run(&["clean"], &settings).await);
     assert_eq!((code, out.contains("removed 0 images")), (Some(0), true), "{out}");

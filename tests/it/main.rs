@@ -20,28 +20,35 @@ mod mount;
 mod peers;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/record_conformance.rs"]
+mod record_conformance;
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/store_conformance.rs"]
 mod store_conformance;
 
 mod access;
+mod admin;
 mod architecture;
+mod cleaner_replicas;
 mod command_line;
 mod connections;
 mod delivery;
 mod drain;
 mod faults;
 mod http_semantics;
+mod kill;
 mod kserve_peer;
 mod kserve_v1;
 mod limits;
 mod mcp;
 mod memory;
 mod observability;
+mod records;
 mod rest;
 mod s3;
 mod s3_faults;
+mod s3_server;
 mod signed;
 mod store;
 mod traces;

@@ -12,7 +12,7 @@ use mcp_image_server::{
 use tempfile::TempDir;
 
 use crate::store_conformance::{
-    HOUR, Store, assert_absent, assert_whole, conforms, fresh, image, list_all, saved,
+    HOUR, Store, assert_absent, assert_whole, conforms, conforms_to_upkeep, fresh, image, list_all, saved,
 };
 use crate::{
     client::until,
@@ -85,6 +85,12 @@ conforms!(ceph_with_fallback, {
     let folder = TempDir::new().unwrap();
     let fallback = Some(folder.path().to_owned());
     (started(S3Config { fallback, ..peer!() }).await.unwrap(), folder)
+});
+
+conforms_to_upkeep!(ceph_upkeep, (started(peer!()).await.unwrap(), ()));
+conforms_to_upkeep!(ceph_with_versions_upkeep, {
+    let s3 = peer!();
+    (started(S3Config { bucket: format!("{}-versioned", s3.bucket), ..s3 }).await.unwrap(), ())
 });
 
 #[tokio::test]
@@ -190,7 +196,7 @@ fn http() -> reqwest::Client {
 }
 
 /// What makes a server keep its images in this bucket.
-fn variables(s3: &S3Config) -> Vec<(&'static str, String)> {
+pub(crate) fn variables(s3: &S3Config) -> Vec<(&'static str, String)> {
     let keys = s3.identity.keys.as_ref().unwrap();
     vec![
         ("STORAGE_BACKEND", "s3".to_owned()),

@@ -5,6 +5,7 @@
 
 use std::{
     error::Error as _,
+    net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
@@ -20,7 +21,8 @@ use crate::{
     fake_s3::{FakeS3, Fault},
     s3::keys,
     store_conformance::{
-        HOUR, Store, assert_absent, assert_whole, conforms, fresh, image, list_all, read, saved,
+        HOUR, Store, assert_absent, assert_whole, conforms, conforms_to_upkeep, fresh, image, list_all, read,
+        saved,
     },
 };
 
@@ -31,10 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A bucket of the fake server.
 pub(crate) fn config(server: &FakeS3) -> S3Config {
+    config_of(server.addr)
+}
+
+fn config_of(server: SocketAddr) -> S3Config {
     S3Config {
         bucket: "images".to_owned(),
         prefix: "p/".to_owned(),
-        endpoint_url: Some(format!("http://{}", server.addr).parse().unwrap()),
+        endpoint_url: Some(format!("http://{server}").parse().unwrap()),
         public_endpoint_url: None,
         path_style: None,
         region: "us-east-1".to_owned(),
@@ -57,8 +63,8 @@ fn store(config: &S3Config) -> Store {
 }
 
 /// With time enough for a busy machine, where nothing is meant to fail.
-fn patient(server: &FakeS3) -> S3Config {
-    S3Config { timeouts: S3Timeouts::default(), ..config(server) }
+pub(crate) fn patient(server: SocketAddr) -> S3Config {
+    S3Config { timeouts: S3Timeouts::default(), ..config_of(server) }
 }
 
 async fn server_and_store() -> (FakeS3, Store) {
@@ -70,20 +76,20 @@ async fn server_and_store() -> (FakeS3, Store) {
 
 conforms!(s3_fake, {
     let server = FakeS3::start().await;
-    let store = store(&patient(&server));
+    let store = store(&patient(server.addr));
     store.start().await.unwrap();
     (store, server)
 });
 conforms!(s3_that_overwrites, {
     let server = FakeS3::start().await;
     server.ignore_conditions();
-    let store = store(&patient(&server));
+    let store = store(&patient(server.addr));
     store.start().await.unwrap();
     (store, server)
 });
 conforms!(s3_with_small_pages, {
     let server = FakeS3::start().await;
-    let store = store(&patient(&server));
+    let store = store(&patient(server.addr));
     // Small, but more than comes in a millisecond: else a listing may need more pages than it is allowed.
     server.set_page(20);
     (store, server)
@@ -91,7 +97,22 @@ conforms!(s3_with_small_pages, {
 conforms!(s3_with_idle_fallback, {
     let server = FakeS3::start().await;
     let folder = TempDir::new().unwrap();
-    (std::sync::Arc::new(fallback(&patient(&server), &folder)) as Store, (server, folder))
+    (std::sync::Arc::new(fallback(&patient(server.addr), &folder)) as Store, (server, folder))
+});
+
+conforms_to_upkeep!(s3_fake_upkeep, {
+    let server = FakeS3::start().await;
+    (store(&patient(server.addr)), server)
+});
+conforms_to_upkeep!(s3_with_small_pages_upkeep, {
+    let server = FakeS3::start().await;
+    server.set_page(7);
+    (store(&patient(server.addr)), server)
+});
+conforms_to_upkeep!(s3_with_fallback_upkeep, {
+    let server = FakeS3::start().await;
+    let folder = TempDir::new().unwrap();
+    (std::sync::Arc::new(fallback(&patient(server.addr), &folder)) as Store, (server, folder))
 });
 
 fn fallback(config: &S3Config, folder: &TempDir) -> Fallback {
@@ -100,13 +121,13 @@ fn fallback(config: &S3Config, folder: &TempDir) -> Fallback {
 }
 
 /// The text of an error and of what is behind it; secrets are in neither.
-fn told(error: &Error) -> String {
+pub(crate) fn told(error: &Error) -> String {
     let text = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
     assert!(!text.contains("hunter2") && !text.contains("Signature="), "{text}");
     text
 }
 
-async fn bounded<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn bounded<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("an end in time")
 }
 
@@ -413,7 +434,7 @@ async fn leftovers_of_saves_and_damage_are_swept_in_their_time() {
 #[tokio::test]
 async fn replicas_that_clean_at_once_remove_everything_and_nothing_early() {
     let server = FakeS3::start().await;
-    let replicas = [store(&patient(&server)), store(&patient(&server))];
+    let replicas = [store(&patient(server.addr)), store(&patient(server.addr))];
     for minutes in 0..40 {
         saved(&replicas[0], image(10, HOUR * 5 + Duration::from_secs(minutes * 60), HOUR)).await;
     }
@@ -513,6 +534,33 @@ async fn images_saved_while_s3_is_away_are_served_and_moved_over() {
         assert_eq!(shared.url(&image.metadata), alone.url(&image.metadata));
     }
     assert_eq!(list_all(&shared, None, 3).await.len(), 8);
+}
+
+#[tokio::test]
+async fn saves_do_not_wait_for_s3_while_it_is_left_alone_and_it_is_found_again() {
+    let server = FakeS3::start().await;
+    let folder = TempDir::new().unwrap();
+    let store = fallback(&config(&server), &folder);
+    store.start().await.unwrap();
+    server.fail("/images", Fault::Hang, usize::MAX);
+    // Two that hang are enough.
+    for _ in 0..2 {
+        bounded(store.save(fresh(10))).await.unwrap();
+    }
+    // Nor is it a caller who finds out whether it is back, when the pause is over.
+    for _ in 0..30 {
+        let puts = || server.log().iter().filter(|line| line.contains(".json")).count();
+        let before = puts();
+        bounded(store.save(fresh(10))).await.unwrap();
+        assert_eq!(puts(), before);
+        tokio::time::sleep(SHORT / 10).await;
+    }
+    server.heal();
+    crate::client::until(async || {
+        server.keys().iter().filter(|key| key.ends_with(".png")).count() == 32
+            && crate::server::files(folder.path()).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 use mcp_image_server::storage::{self, Backend, Config};
 use tempfile::TempDir;
 
-use crate::store_conformance::{Store, conforms};
+use crate::store_conformance::{Store, conforms, conforms_to_upkeep};
 
 mod folder;
 mod mounts;
 mod syscalls;
+
+pub(crate) use folder::tree;
 
 const BASE_URL: &str = "http://images.example";
 
@@ -25,3 +27,5 @@ fn in_folder(sync: bool) -> (Store, TempDir) {
 conforms!(file, in_folder(true));
 conforms!(file_without_sync, in_folder(false));
 conforms!(memory, (open(Backend::Memory { max_bytes: 1 << 30 }, false), ()));
+conforms_to_upkeep!(file_upkeep, in_folder(true));
+conforms_to_upkeep!(memory_upkeep, (open(Backend::Memory { max_bytes: 1 << 30 }, false), ()));

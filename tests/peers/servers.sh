@@ -83,7 +83,7 @@ start_kserve() {
 run_peer() {
     local label=$1 log status=0 held broken
     shift
-    log=$logs/peer-${label// /-}.log
+    log=$logs/peer-${label//[ ,]/-}.log
     timeout 600 "$@" >"$log" 2>&1 || status=$?
     held=$(grep -c '^ok ' "$log" || true)
     broken=$(grep -c '^FAIL ' "$log" || true)

@@ -9,6 +9,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     net::SocketAddr,
+    process::Child,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
@@ -26,6 +27,8 @@ type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// What goes wrong with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
+    /// Nothing.
+    None,
     /// An answer with this status, this body and no effect.
     Answer(u16, &'static str),
     /// No answer ever.
@@ -36,6 +39,8 @@ pub(crate) enum Fault {
     CloseAfterwards,
     /// So many bytes of the body, then the connection is reset.
     Reset(usize),
+    /// So many bytes of the body, and a head that says that this is all.
+    Short(usize),
     /// So many bytes of the body, then silence.
     Stall(usize),
     /// The body byte by byte, with so much time between them.
@@ -71,6 +76,12 @@ struct State {
     log: Vec<String>,
     traceparents: Vec<Option<String>>,
     ignores_conditions: bool,
+    bare_tags: bool,
+    creates_what_is_to_be_replaced: bool,
+    /// Whom to kill at which request, and whether that has its effect before.
+    victim: Option<(Arc<Mutex<Child>>, usize, bool)>,
+    /// The server that requests go on to, if they do.
+    upstream: Option<String>,
     page: usize,
     /// All but the first so many requests meet a closed connection.
     dies_after: Option<usize>,
@@ -91,6 +102,13 @@ impl Drop for FakeS3 {
 }
 
 impl FakeS3 {
+    /// A proxy in front of a real server: faults are its own, all else is passed on.
+    pub(crate) async fn in_front_of(upstream: &url::Url) -> Self {
+        let proxy = Self::start().await;
+        proxy.state().upstream = Some(upstream.as_str().trim_end_matches('/').to_owned());
+        proxy
+    }
+
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -140,6 +158,23 @@ impl FakeS3 {
         self.state().ignores_conditions = true;
     }
 
+    /// Takes entity tags in conditions without their quotes, and not with them.
+    pub(crate) fn take_bare_tags(&self) {
+        self.state().bare_tags = true;
+    }
+
+    /// Honours `If-Match` where something is, and creates where nothing is.
+    pub(crate) fn create_what_is_to_be_replaced(&self) {
+        self.state().creates_what_is_to_be_replaced = true;
+    }
+
+    /// Kills a process when its request number `at` (from now, the first is 0) has come, or, with
+    /// `afterwards`, when that has had its effect; no answer is given.
+    pub(crate) fn kill_at(&self, process: Arc<Mutex<Child>>, at: usize, afterwards: bool) {
+        let mut state = self.state();
+        state.victim = Some((process, state.log.len() + at, afterwards));
+    }
+
     /// Gives so many keys on a page.
     pub(crate) fn set_page(&self, keys: usize) {
         self.state().page = keys;
@@ -177,6 +212,13 @@ impl FakeS3 {
         self.state().objects.insert(key.to_owned(), object);
     }
 
+    /// Puts an object of JSON.
+    pub(crate) fn insert_json(&self, key: &str, body: &'static [u8]) {
+        self.insert(key, body);
+        let json = HeaderValue::from_static("application/json");
+        self.state().objects.get_mut(key).unwrap().headers.insert(header::CONTENT_TYPE, json);
+    }
+
     /// Removes the object whose key ends so.
     pub(crate) fn remove(&self, end: &str) {
         self.state().objects.retain(|key, _| !key.ends_with(end));
@@ -203,15 +245,16 @@ async fn respond(
 ) -> Result<Response<Body>, std::io::Error> {
     let closed = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
     let line = format!("{} {}", request.method(), request.uri());
-    let (fault, dead) = {
+    let (fault, dead, number) = {
         let mut state = state.lock().unwrap();
+        let number = state.log.len();
         let dead = state.dies_after.is_some_and(|requests| state.log.len() >= requests);
         let range = request.headers().get(header::RANGE).map(|range| format!(" {}", range.to_str().unwrap()));
         state.log.push(line.clone() + &range.unwrap_or_default());
         let trace = request.headers().get("traceparent").map(|trace| trace.to_str().unwrap().to_owned());
         state.traceparents.push(trace);
         let fault = state.faults.iter_mut().find(|(text, _, times)| *times > 0 && line.contains(text));
-        (fault.map(|(_, fault, times)| (*times -= 1, fault.clone()).1), dead)
+        (fault.map(|(_, fault, times)| (*times -= 1, fault.clone()).1), dead, number)
     };
     if dead {
         return Err(closed());
@@ -240,10 +283,19 @@ async fn respond(
     }
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let (mut response, bytes) = {
-        let mut state = state.lock().unwrap();
-        serve(&mut state, &parts, body, fault.as_ref())
+    if killed(&state, number, false) {
+        return Err(closed());
+    }
+    let upstream = state.lock().unwrap().upstream.clone();
+    let (mut response, bytes) = match upstream {
+        Some(upstream) if !matches!(fault, Some(Fault::EndlessList | Fault::Circle)) => {
+            forward(&upstream, &parts, body).await
+        }
+        _ => serve(&mut state.lock().unwrap(), &parts, body, fault.as_ref()),
     };
+    if killed(&state, number, true) {
+        return Err(closed());
+    }
     if let Some(Fault::CloseAfterwards) = fault {
         return Err(closed());
     }
@@ -251,8 +303,40 @@ async fn respond(
         let tag = HeaderValue::from_static("\"00000000000000000000000000000000\"");
         response.headers_mut().insert(header::ETAG, tag);
     }
+    if let Some(Fault::Short(length)) = fault {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
     let has_body = parts.method != Method::HEAD;
     Ok(response.map(|()| if has_body { broken(bytes, fault) } else { empty() }))
+}
+
+/// Kills the victim if it is to die at this request.
+fn killed(state: &Mutex<State>, number: usize, afterwards: bool) -> bool {
+    let mut state = state.lock().unwrap();
+    let is_it = |victim: &mut (_, usize, bool)| (victim.1, victim.2) == (number, afterwards);
+    let Some((process, ..)) = state.victim.take_if(is_it) else { return false };
+    // One that has ended by now, and left a request behind, is not killed.
+    process.lock().unwrap().kill().unwrap();
+    true
+}
+
+/// Has a real server answer. It gets the head as it was signed.
+async fn forward(upstream: &str, request: &http::request::Parts, body: Bytes) -> (Response<()>, Bytes) {
+    let client = reqwest::Client::builder().no_proxy().http1_only();
+    let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let url = format!("{upstream}{}", request.uri);
+    let asked = client.request(request.method.clone(), url).headers(request.headers.clone()).body(body);
+    let answer = asked.send().await.unwrap();
+    let mut response = Response::new(());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    response.headers_mut().remove(header::CONNECTION);
+    response.headers_mut().remove(header::TRANSFER_ENCODING);
+    let body = answer.bytes().await.unwrap();
+    if request.method != Method::HEAD {
+        response.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
+    }
+    (response, body)
 }
 
 /// A body, with what goes wrong in it. The head tells the whole length.
@@ -274,6 +358,7 @@ fn broken(bytes: Bytes, fault: Option<Fault>) -> Body {
             });
             StreamBody::new(drops).boxed_unsync()
         }
+        Some(Fault::Short(length)) => StreamBody::new(data(bytes.slice(..length))).boxed_unsync(),
         Some(Fault::Flip) => {
             let mut flipped = bytes.to_vec();
             let middle = flipped.len() / 2;
@@ -328,6 +413,20 @@ fn serve(
             if condition && !state.ignores_conditions && state.objects.contains_key(&key) {
                 return error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
             }
+            let wanted = request.headers.get(header::IF_MATCH).filter(|_| !state.ignores_conditions);
+            if let Some(wanted) = wanted {
+                let there = state.objects.get(&key).map(|object| object.headers[header::ETAG].clone());
+                let is_same = there.as_ref().is_some_and(|there| {
+                    let (there, wanted) = (there.to_str().unwrap(), wanted.to_str().unwrap());
+                    if state.bare_tags { there.trim_matches('"') == wanted } else { there == wanted }
+                });
+                match (there, is_same) {
+                    (_, true) => {}
+                    (None, _) if state.creates_what_is_to_be_replaced => {}
+                    (None, _) if !state.bare_tags => return error(StatusCode::NOT_FOUND, "NoSuchKey"),
+                    _ => return error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
+                }
+            }
             let is_kept = |name: &str| name == "content-type" || name.starts_with("x-amz-meta-");
             let kept = request.headers.iter().filter(|(name, _)| is_kept(name.as_str()));
             let mut kept: HeaderMap = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -380,27 +479,32 @@ fn list(state: &State, query: &BTreeMap<String, String>, fault: Option<&Fault>) 
     let keys: Vec<_> =
         state.objects.iter().filter(|(key, _)| key.starts_with(prefix) && key.as_str() > after).collect();
     let mut text = String::from("<?xml version=\"1.0\"?><ListBucketResult><Name>b</Name>");
-    let mut object = |key: &str, modified: SystemTime| {
+    let mut object = |key: &str, modified: SystemTime, found: Option<&Object>| {
         let modified = chrono::DateTime::<chrono::Utc>::from(modified)
             .to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         write!(
             text,
-            "<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><Size>1</Size></Contents>"
+            "<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><Size>{}</Size>",
+            found.map_or(1, |found| found.body.len())
         )
         .unwrap();
+        if let Some(tag) = found.and_then(|found| found.headers[header::ETAG].to_str().ok()) {
+            write!(text, "<ETag>{}</ETag>", tag.replace('"', "&quot;")).unwrap();
+        }
+        text.push_str("</Contents>");
     };
     let truncated = match fault {
         Some(Fault::EndlessList) => {
             // Advances by one letter each time, and never leaves the first stretch of time.
-            object(&format!("{}!", if after.is_empty() { prefix } else { after }), SystemTime::now());
+            object(&format!("{}!", if after.is_empty() { prefix } else { after }), SystemTime::now(), None);
             true
         }
         Some(Fault::Circle) => {
-            object(&format!("{prefix}0000000/x"), SystemTime::now());
+            object(&format!("{prefix}0000000/x"), SystemTime::now(), None);
             true
         }
         _ => {
-            keys.iter().take(page).for_each(|(key, found)| object(key, found.modified));
+            keys.iter().take(page).for_each(|(key, found)| object(key, found.modified, Some(found)));
             keys.len() > page
         }
     };

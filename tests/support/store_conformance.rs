@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{TryStreamExt, future::join_all};
 use mcp_image_server::{
     image::{Format, Generation, ImageId, Metadata},
-    storage::{Error, Expired, ImageStore, ListQuery, NewImage, Opened},
+    storage::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Walked},
 };
 
 /// A store under test: `http://images.example` is its public base URL.
@@ -73,6 +73,19 @@ macro_rules! conforms {
     };
 }
 pub(crate) use conforms;
+
+/// Runs the contracts of what the cleaner and operators need besides, as [`conforms`] does.
+macro_rules! conforms_to_upkeep {
+    ($room:ident, $new:expr) => {
+        $crate::store_conformance::conforms!(@each $room, $new,
+            walk_comes_by_every_image_oldest_first
+            remove_takes_images_whatever_their_expiry
+            removes_of_the_same_images_at_once_count_each_once
+            inspect_tells_of_expired_images_too
+        );
+    };
+}
+pub(crate) use conforms_to_upkeep;
 
 /// An image of `length` bytes, no two alike, made `age` ago with `life` from then on.
 pub(crate) fn image(length: usize, age: Duration, life: Duration) -> NewImage {
@@ -488,4 +501,69 @@ pub(crate) async fn check_passes_and_leaves_no_image(store: Store) {
     let results = join_all((0..8).map(|_| store.check())).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(list_all(&store, None, 10).await, []);
+}
+
+/// What a walk comes by, from its beginning to its end.
+pub(crate) async fn walk_all(store: &Store) -> Vec<Walked> {
+    store.walk().try_collect().await.expect("a walk")
+}
+
+pub(crate) async fn walk_comes_by_every_image_oldest_first(store: Store) {
+    assert_eq!(walk_all(&store).await, []);
+    let mut expected = Vec::new();
+    for i in 0..30_u32 {
+        // Out of order, two in a bucket of time now and then, every third expired.
+        let age = HOUR / 2 * ((i * 7) % 30) + Duration::from_secs(u64::from(i));
+        let life = if i % 3 == 0 { Duration::from_secs(1) } else { HOUR * 100 };
+        let mut image = image(100 + i as usize, age, life);
+        image.metadata.format = Format::ALL[i as usize % 3];
+        let Metadata { image_id, format, size_bytes, .. } = saved(&store, image).await.metadata;
+        expected.push(Walked { image_id, format, size_bytes });
+    }
+    expected.sort_by_key(|walked| walked.image_id);
+    assert_eq!(walk_all(&store).await, expected);
+    let first = store.walk().try_next().await.expect("a walk");
+    assert_eq!(first, Some(expected[0]));
+}
+
+pub(crate) async fn remove_takes_images_whatever_their_expiry(store: Store) {
+    let gone = [
+        saved(&store, image(1000, HOUR * 30, HOUR)).await,
+        saved(&store, image(1000, HOUR * 20, HOUR * 100)).await,
+        saved(&store, fresh(1000)).await,
+    ];
+    let kept = saved(&store, fresh(1000)).await;
+    let walked: Vec<_> =
+        walk_all(&store).await.into_iter().filter(|walked| walked.image_id != id_of(&kept)).collect();
+    let removed = store.remove(&walked).await.unwrap();
+    assert_eq!((removed.removed, removed.removed_bytes, removed.failed), (3, 3000, 0));
+    assert_eq!(removed.ids, walked.iter().map(|walked| walked.image_id).collect::<Vec<_>>());
+    assert_eq!(store.remove(&walked).await.unwrap(), Expired::default());
+    assert_eq!(store.remove(&[]).await.unwrap(), Expired::default());
+    for image in gone {
+        assert_absent(&store, id_of(&image)).await;
+        // Nothing of it is left: its id is free.
+        saved(&store, image).await;
+    }
+    assert_whole(&store, &kept).await;
+}
+
+pub(crate) async fn removes_of_the_same_images_at_once_count_each_once(store: Store) {
+    for i in 0..40 {
+        saved(&store, image(10, HOUR + Duration::from_secs(i * 60), HOUR * 9)).await;
+    }
+    let walked = walk_all(&store).await;
+    let (one, other) = tokio::join!(store.remove(&walked), store.remove(&walked));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!((one.removed + other.removed, one.failed + other.failed), (40, 0));
+    assert_eq!(walk_all(&store).await, []);
+}
+
+pub(crate) async fn inspect_tells_of_expired_images_too(store: Store) {
+    for image in [image(10, HOUR * 2, HOUR), fresh(10)] {
+        let id = id_of(&saved(&store, image.clone()).await);
+        assert_eq!(store.inspect(id).await.unwrap(), image.metadata);
+    }
+    let unknown = store.inspect(ImageId::now()).await;
+    assert!(matches!(unknown, Err(Error::NotFound)), "{unknown:?}");
 }

@@ -29,7 +29,7 @@ pub(super) fn delete(shared: &Shared, id: ImageId, now: DateTime<Utc>) -> Result
 /// In this order the id stays reserved until the image is gone, and a reader in between finds
 /// metadata without an image: no such image.
 pub(super) fn remove(folder: &Folder, metadata: &Metadata) -> io::Result<bool> {
-    if !folder.remove(&metadata.file_name())? {
+    if !folder.remove(metadata.file_name())? {
         return Ok(false);
     }
     let sidecar = Name::sidecar(metadata.image_id).to_string();

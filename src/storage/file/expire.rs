@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc,
@@ -26,14 +25,16 @@ use crate::{
 
 /// A file of ours that belongs to no image is a leftover at this age; younger, it may be a save
 /// under way. Saves give up at half of it.
-const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
+pub(super) const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// An image without readable metadata answers 404, and nobody knows when it is due. It goes at
 /// this age, which leaves a day to look at what happened.
 const DAMAGED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Buckets behind the first image that is not due, looked through for leftovers in one cycle.
+/// Buckets behind the first image that is not due, looked through for leftovers in one cycle: so
+/// many, or as few as have so many names.
 const SWEPT_BUCKETS: usize = 16;
+const SWEPT_NAMES: usize = 4096;
 
 /// After so many failures in one cycle the folder is at fault, not its files.
 const MOST_FAILURES: u64 = 100;
@@ -70,16 +71,21 @@ pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expi
     let behind = shared.swept.load(Ordering::Acquire);
     let finished = |bucket: &&Bucket| age(now, bucket.end_millis()) >= LEFTOVER_AGE;
     let unswept = buckets[next..].iter().filter(|bucket| u64::from(bucket.0) >= behind);
+    let mut names = 0;
     for &bucket in unswept.take_while(finished).take(SWEPT_BUCKETS) {
+        if names >= SWEPT_NAMES {
+            break;
+        }
         let (shared, stopped) = (Arc::clone(shared), Arc::clone(&stop.0));
-        let cleaned = blocking(move || {
+        let (cleaned, seen) = blocking(move || {
             let mut walk = Walk::new(now, stopped);
             walk.bucket(&shared, bucket, Images::Keep);
             shared.swept.store(u64::from(bucket.0) + 1, Ordering::Release);
-            Ok(walk.done)
+            Ok((walk.done, walk.names))
         })
         .await?;
         total.add(cleaned);
+        names += seen;
     }
     Ok(total)
 }
@@ -105,27 +111,31 @@ struct Walk {
     now_utc: DateTime<Utc>,
     stopped: Arc<AtomicBool>,
     done: Expired,
+    /// Names that were read.
+    names: usize,
     /// Reached an image that is not due.
     end: bool,
 }
 
 impl Walk {
     fn new(now: SystemTime, stopped: Arc<AtomicBool>) -> Self {
-        Self { now, now_utc: now.into(), stopped, done: Expired::default(), end: false }
+        Self { now, now_utc: now.into(), stopped, done: Expired::default(), names: 0, end: false }
     }
 
     fn bucket(&mut self, shared: &Shared, bucket: Bucket, images: Images) {
         let found = shared.bucket(bucket).and_then(|folder| {
             let Some(folder) = folder else { return Ok(None) };
-            let files = files(&folder).map_err(|error| failed("list", folder.path(), error))?;
-            Ok(Some((folder, files)))
+            let names = names(&folder).map_err(|error| failed("list", folder.path(), error))?;
+            Ok(Some((folder, names)))
         });
-        let (folder, files) = match found {
+        let (folder, names) = match found {
             Ok(Some(found)) => found,
             Ok(None) => return,
             Err(error) => return self.failed(&bucket, &error),
         };
-        for (id, files) in files {
+        self.names += names.len();
+        for names in names.chunk_by(|one, next| one.id == next.id) {
+            let (id, files) = (names[0].id, Files::of(names));
             if self.stopped.load(Ordering::Relaxed) || self.done.failed >= MOST_FAILURES {
                 return;
             }
@@ -195,19 +205,30 @@ impl Walk {
     }
 }
 
-/// Our files in a bucket, by id.
-fn files(folder: &Folder) -> io::Result<BTreeMap<ImageId, Files>> {
-    let mut files = BTreeMap::<ImageId, Files>::new();
-    for name in folder.names()? {
-        let Some(Name { id, kind }) = Name::parse(name?.as_bytes()) else { continue };
-        let of_id = files.entry(id).or_default();
-        match kind {
-            Kind::Image(format) => of_id.images.push(format),
-            Kind::Sidecar => of_id.sidecar = true,
-            Kind::Temporary => of_id.temporary = true,
+/// The names in a bucket that are ours, by id. They are many; what is of one image is put together
+/// when the walk comes to it.
+fn names(folder: &Folder) -> io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    folder.each_name(|name| {
+        names.extend(Name::parse(name.to_bytes()));
+        Ok(())
+    })?;
+    names.sort_unstable_by_key(|name| name.id);
+    Ok(names)
+}
+
+impl Files {
+    fn of(names: &[Name]) -> Self {
+        let mut files = Self::default();
+        for name in names {
+            match name.kind {
+                Kind::Image(format) => files.images.push(format),
+                Kind::Sidecar => files.sidecar = true,
+                Kind::Temporary => files.temporary = true,
+            }
         }
+        files
     }
-    Ok(files)
 }
 
 /// Removes a bucket if nothing is in it. A save that wanted to use it makes it again.
@@ -223,20 +244,22 @@ fn sweep_probes(shared: &Shared, now: SystemTime) -> u64 {
     let sweep = || -> io::Result<u64> {
         let base = Folder::open(&shared.path)?;
         let mut swept = 0;
-        for name in base.names()? {
-            let name = name?;
-            let Some(name) = name.to_str().ok().filter(|name| is_probe(name.as_bytes())) else { continue };
-            let Some(status) = base.status(name)? else { continue };
-            if since(now, status.modified) >= LEFTOVER_AGE && base.remove(name)? {
+        base.each_name(|name| {
+            if is_probe(name.to_bytes())
+                && let Some(status) = base.status(name)?
+                && since(now, status.modified) >= LEFTOVER_AGE
+                && base.remove(name)?
+            {
                 swept += 1;
             }
-        }
+            Ok(())
+        })?;
         Ok(swept)
     };
     sweep().unwrap_or(0)
 }
 
-fn since(now: SystemTime, then: SystemTime) -> Duration {
+pub(super) fn since(now: SystemTime, then: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_default()
 }
 

@@ -1,5 +1,5 @@
 use std::{
-    ffi::CString,
+    ffi::CStr,
     fs::File,
     io,
     os::fd::OwnedFd,
@@ -74,8 +74,30 @@ impl Folder {
         }
     }
 
+    /// Opens a file that may be changed; `None` if there is none with this name.
+    pub(super) fn update(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a name still leads to this open file.
+    pub(super) fn leads_to(&self, name: &str, file: &File) -> io::Result<bool> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => {
+                let open = rustix::fs::fstat(file)?;
+                Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
+            }
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Looks at a file; `None` if there is none with this name.
-    pub(super) fn status(&self, name: &str) -> io::Result<Option<Status>> {
+    pub(super) fn status(&self, name: impl rustix::path::Arg) -> io::Result<Option<Status>> {
         let status = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) => status,
             Err(Errno::NOENT) => return Ok(None),
@@ -94,7 +116,7 @@ impl Folder {
     }
 
     /// Removes a file; `false` if it was not there.
-    pub(super) fn remove(&self, name: &str) -> io::Result<bool> {
+    pub(super) fn remove(&self, name: impl rustix::path::Arg) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -111,13 +133,16 @@ impl Folder {
         }
     }
 
-    /// The names in it, in no order.
-    pub(super) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<CString>>> {
+    /// Comes by the names in it, in no order.
+    pub(super) fn each_name(&self, mut visit: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
         let entries = match rustix::fs::Dir::read_from(&self.handle) {
             // The folder itself was removed meanwhile.
-            Err(Errno::NOENT | Errno::STALE) => None,
-            entries => Some(entries?),
+            Err(Errno::NOENT | Errno::STALE) => return Ok(()),
+            entries => entries?,
         };
-        Ok(entries.into_iter().flatten().map(|entry| Ok(entry?.file_name().to_owned())))
+        for entry in entries {
+            visit(entry?.file_name())?;
+        }
+        Ok(())
     }
 }

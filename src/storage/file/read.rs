@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Shared, blocking, failed, folder::Folder, name::Name};
 use crate::{
-    image::{ImageId, Metadata},
+    image::{Format, ImageId, Metadata},
     storage::{ByteStream, Content, Error, Opened},
 };
 
@@ -89,6 +89,32 @@ pub(super) fn metadata(shared: &Shared, id: ImageId, now: DateTime<Utc>) -> Resu
         folder.status(&name).map_err(|error| failed("look at", &folder.path().join(&name), error))?;
     check_length(&metadata, status.ok_or(Error::NotFound)?.length)?;
     Ok(metadata)
+}
+
+/// What is known about an image that is there, expired or not.
+pub(super) fn inspect(shared: &Shared, id: ImageId) -> Result<Metadata, Error> {
+    let folder = shared.bucket_of(id)?.ok_or(Error::NotFound)?;
+    let failed = |error| failed("look at an image in", folder.path(), error);
+    let there = image_format(&folder, id).map_err(failed)?.ok_or(Error::NotFound)?;
+    let corrupt = |reason: String| Error::Corrupt { id, reason };
+    match Sidecar::read(&folder, id).map_err(failed)? {
+        Sidecar::Whole(metadata) if metadata.format == there => Ok(*metadata),
+        Sidecar::Whole(metadata) => {
+            Err(corrupt(format!("its metadata is that of a .{} file", metadata.format.extension())))
+        }
+        Sidecar::Absent => Err(corrupt("its metadata is lost".to_owned())),
+        Sidecar::Damaged(reason) => Err(corrupt(reason)),
+    }
+}
+
+/// The format in which an image is there.
+pub(super) fn image_format(folder: &Folder, id: ImageId) -> io::Result<Option<Format>> {
+    for format in Format::ALL {
+        if folder.status(Name::image(id, format).to_string())?.is_some() {
+            return Ok(Some(format));
+        }
+    }
+    Ok(None)
 }
 
 fn find(shared: &Shared, id: ImageId, now: DateTime<Utc>) -> Result<(Folder, Metadata), Error> {

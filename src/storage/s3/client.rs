@@ -140,7 +140,10 @@ impl Client {
                 }
                 Err(failure) => failure,
             };
-            if failure.is_outage() {
+            if request.is_contested(&failure) {
+                // Says nothing of how the other side is.
+                drop(permit);
+            } else if failure.is_outage() {
                 permit.failed(&failure);
             } else {
                 permit.answered();

@@ -11,7 +11,10 @@ use super::{
     request::{Digests, Operation, Request},
     xml,
 };
-use crate::{image::ImageId, storage::Error};
+use crate::{
+    image::ImageId,
+    storage::{Error, Expired, Walked},
+};
 
 /// Deletions that a batch may hold (a rule of S3).
 pub(super) const BATCH: usize = 1000;
@@ -42,6 +45,26 @@ pub(super) async fn delete(shared: &Shared, id: ImageId, now: Option<DateTime<Ut
         Ok(now.is_none_or(|now| !metadata.is_expired(now)))
     };
     deleted.await.map_err(|failure: Failure| Failed::into(shared.failed("delete an image in")(failure)))
+}
+
+/// Removes images, at most [`BATCH`]: first the images, then their metadata, so that ids stay reserved
+/// until the images are gone. Metadata that stays is a leftover for a later cycle.
+pub(super) async fn remove_images(
+    shared: &Shared,
+    images: &[Walked],
+    done: &mut Expired,
+) -> Result<(), Failure> {
+    let key = |image: &Walked| shared.keys.image(image.image_id, image.format);
+    let stay = remove_many(shared, &images.iter().map(key).collect::<Vec<_>>()).await?;
+    let (gone, stayed): (Vec<&Walked>, Vec<&Walked>) =
+        images.iter().partition(|image| !stay.contains(&key(image)));
+    for image in &gone {
+        done.note(image.image_id, image.size_bytes);
+    }
+    done.failed += stayed.len() as u64;
+    let sidecars: Vec<_> = gone.iter().map(|image| shared.keys.sidecar(image.image_id)).collect();
+    remove_many(shared, &sidecars).await?;
+    Ok(())
 }
 
 /// Removes objects, which need not be there; at most [`BATCH`]. Gives those that stay.

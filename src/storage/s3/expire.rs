@@ -10,15 +10,15 @@ use http::header;
 
 use super::{
     Failed, Failure, Shared,
-    delete::{BATCH, remove_many},
+    delete::{BATCH, remove_images},
     key::Kind,
     list::AT_ONCE,
     read::Sidecar,
     xml::{Listed, Object},
 };
 use crate::{
-    image::{Format, ImageId, Metadata},
-    storage::{Error, Expired},
+    image::{Format, ImageId},
+    storage::{Error, Expired, Walked},
 };
 
 /// Metadata of ours that belongs to no image is a leftover at this age; younger, it may be a save
@@ -105,7 +105,7 @@ impl Cycle<'_> {
     /// Removes what is due on a page; gives the key before the first image that is not.
     async fn page(&mut self, groups: BTreeMap<ImageId, Objects>) -> Result<Option<String>, Failure> {
         let shared = self.shared;
-        let mut due = Vec::new();
+        let mut due = Vec::<Walked>::new();
         let mut end = None;
         let read = |(id, objects): (ImageId, Objects)| async move {
             let sidecar = match objects {
@@ -126,32 +126,16 @@ impl Cycle<'_> {
                         break;
                     }
                     Sidecar::Whole(metadata) if objects.images.iter().any(|(f, _)| *f == metadata.format) => {
-                        due.push(*metadata);
+                        due.push(Walked::from(&*metadata));
                     }
                     _ => self.damaged(id, &objects).await?,
                 }
             }
         }
         for batch in due.chunks(BATCH) {
-            self.remove(batch).await?;
+            remove_images(shared, batch, &mut self.done).await?;
         }
         Ok(end)
-    }
-
-    async fn remove(&mut self, due: &[Metadata]) -> Result<(), Failure> {
-        let key = |metadata: &Metadata| self.shared.keys.image(metadata.image_id, metadata.format);
-        let stay = remove_many(self.shared, &due.iter().map(key).collect::<Vec<_>>()).await?;
-        let (gone, stayed): (Vec<_>, Vec<_>) =
-            due.iter().partition(|metadata| !stay.contains(&key(metadata)));
-        for metadata in &gone {
-            self.done.note(metadata.image_id, metadata.size_bytes);
-        }
-        self.done.failed += stayed.len() as u64;
-        let sidecars: Vec<_> =
-            gone.iter().map(|metadata| self.shared.keys.sidecar(metadata.image_id)).collect();
-        // One that stays is a leftover for a later cycle.
-        remove_many(self.shared, &sidecars).await?;
-        Ok(())
     }
 
     async fn damaged(&mut self, id: ImageId, objects: &Objects) -> Result<(), Failure> {
@@ -228,9 +212,10 @@ impl Cycle<'_> {
     /// The page by image, and the key after which the next one begins, so that no image is torn
     /// apart.
     fn groups(&self, page: Listed) -> Result<(BTreeMap<ImageId, Objects>, Option<String>), Failure> {
-        let last = page.objects.last().map(|object| object.key.clone()).filter(|_| page.truncated);
+        let last = page.objects.last().map(|object| object.key.clone());
+        let last = last.filter(|last| page.truncated && !self.shared.keys.is_behind_images(last));
         let mut groups = BTreeMap::<ImageId, Objects>::new();
-        for Object { key, modified } in page.objects {
+        for Object { key, modified, .. } in page.objects {
             let Some((id, kind)) = self.shared.keys.parse(&key) else { continue };
             let of_id = groups.entry(id).or_default();
             match kind {

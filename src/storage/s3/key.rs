@@ -1,4 +1,7 @@
-use crate::image::{Format, ImageId};
+use crate::{
+    image::{Format, ImageId},
+    storage::{RecordKey, RecordKind},
+};
 
 /// What an object of ours is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,27 @@ impl Keys {
         id.is_some_and(|id| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
     }
 
-    /// Recognises exactly the keys that are ours.
+    /// What the keys of all records of a kind start with. They sort after all images.
+    pub(super) fn records(&self, kind: RecordKind) -> String {
+        format!("{}records/{}/", self.prefix, kind.name())
+    }
+
+    /// The key of a record. It has no extension, so that keys sort as what they are the keys of.
+    pub(super) fn record(&self, kind: RecordKind, key: &RecordKey) -> String {
+        format!("{}{key}", self.records(kind))
+    }
+
+    /// Recognises exactly the records of a kind.
+    pub(super) fn parse_record(&self, kind: RecordKind, key: &str) -> Option<RecordKey> {
+        key.strip_prefix(&*self.records(kind))?.parse().ok()
+    }
+
+    /// Whether all images sort before this key.
+    pub(super) fn is_behind_images(&self, key: &str) -> bool {
+        key.strip_prefix(&*self.prefix).is_some_and(|name| name >= "g")
+    }
+
+    /// Recognises exactly the images that are ours, and their metadata.
     pub(super) fn parse(&self, key: &str) -> Option<(ImageId, Kind)> {
         let (bucket, name) = key.strip_prefix(&*self.prefix)?.split_once('/')?;
         let (id, extension) = name.split_once('.')?;
@@ -83,6 +106,25 @@ mod tests {
             }
             let probe = keys.probe();
             assert!(keys.is_probe(&probe) && keys.parse(&probe).is_none() && probe < keys.sidecar(id));
+        }
+    }
+
+    #[test]
+    fn key_of_a_record_round_trips_and_sorts_after_all_images() {
+        for prefix in ["", "p/"] {
+            let keys = Keys::new(prefix);
+            let texts = ["a", "a-b", "a0", "a_", "ab"];
+            let records = texts.map(|text| text.parse::<RecordKey>().expect("a key"));
+            for (at, record) in records.iter().enumerate() {
+                let key = keys.record(RecordKind::Jobs, record);
+                assert_eq!(keys.parse_record(RecordKind::Jobs, &key).as_ref(), Some(record));
+                assert_eq!(keys.parse_record(RecordKind::IdempotencyKeys, &key), None);
+                assert!(keys.parse(&key).is_none() && keys.is_behind_images(&key));
+                assert!(records[..at].iter().all(|before| keys.record(RecordKind::Jobs, before) < key));
+            }
+            let latest = ImageId::at(SystemTime::UNIX_EPOCH + Duration::from_millis((1 << 48) - 1));
+            assert!(!keys.is_behind_images(&keys.image(latest, Format::Png)));
+            assert!(!keys.is_behind_images(&keys.probe()));
         }
     }
 

@@ -32,12 +32,16 @@ const END: u64 = 1 << 48;
 const MOST_REQUESTS: u32 = 200;
 
 impl Shared {
-    /// The keys behind `start_after`, ascending: one page of S3.
+    /// All keys of ours behind `start_after`, ascending: one page of S3.
+    pub(super) async fn keys_after(&self, start_after: &str) -> Result<Listed, Failure> {
+        self.keys_below(self.keys.prefix(), start_after).await
+    }
+
+    /// The keys that start with `prefix`, behind `start_after`, ascending: one page of S3.
     ///
     /// Pages follow each other by their last key, not by the other side's token, so that a listing
     /// always advances.
-    pub(super) async fn keys_after(&self, start_after: &str) -> Result<Listed, Failure> {
-        let prefix = self.keys.prefix();
+    pub(super) async fn keys_below(&self, prefix: &str, start_after: &str) -> Result<Listed, Failure> {
         let mut query = vec![("list-type", "2"), ("max-keys", KEYS), ("prefix", prefix)];
         if !start_after.is_empty() {
             query.push(("start-after", start_after));

@@ -1,39 +1,46 @@
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::image::ImageId;
+type Waiting<K> = HashMap<K, Arc<tokio::sync::Mutex<()>>>;
 
-/// One turn at a time for each image, within this process.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Locks(Arc<Mutex<HashMap<ImageId, Arc<tokio::sync::Mutex<()>>>>>);
+/// One turn at a time for each image or record, within this process.
+#[derive(Debug, Clone)]
+pub(super) struct Locks<K>(Arc<Mutex<Waiting<K>>>);
 
 /// A turn; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
-    locks: Locks,
-    id: ImageId,
+pub(super) struct Turn<K: Clone + Eq + Hash> {
+    locks: Locks<K>,
+    id: K,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Locks {
+impl<K> Default for Locks<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Locks<K> {
     /// Waits for the turn.
-    pub(super) async fn turn(&self, id: ImageId) -> Turn {
-        let lock = Arc::clone(self.map().entry(id).or_default());
+    pub(super) async fn turn(&self, id: K) -> Turn<K> {
+        let lock = Arc::clone(self.map().entry(id.clone()).or_default());
         let mut turn = Turn { locks: self.clone(), id, guard: None };
         turn.guard = Some(lock.lock_owned().await);
         turn
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<ImageId, Arc<tokio::sync::Mutex<()>>>> {
+    fn map(&self) -> MutexGuard<'_, Waiting<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Turn {
+impl<K: Clone + Eq + Hash> Drop for Turn<K> {
     fn drop(&mut self) {
         let mut map = self.locks.map();
         self.guard = None;
@@ -47,6 +54,7 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::ImageId;
 
     #[tokio::test]
     async fn turns_of_one_image_come_one_after_the_other_and_leave_nothing() {

@@ -3,6 +3,7 @@
 //! ```text
 //! <prefix><first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
 //!                                        <id>.png      the image; its appearance is the commit
+//! <prefix>records/<kind>/<key>                           a record
 //! ```
 //!
 //! The names are those of the file backend, so keys sort by age. rust-s3 signs, reads documents and
@@ -30,12 +31,14 @@ mod locks;
 mod object;
 mod probe;
 mod read;
+mod records;
 mod redirect;
 mod request;
 mod save;
 mod sign;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod xml;
 
 use std::{
@@ -46,7 +49,6 @@ use std::{
 use async_trait::async_trait;
 use chrono::Utc;
 
-pub use self::config::{Delivery, S3Config, S3Credentials, S3Identity, S3Timeouts, WebIdentity};
 use self::{
     client::{Client, GivenUp},
     endpoint::Endpoint,
@@ -54,7 +56,14 @@ use self::{
     key::Keys,
     locks::Locks,
 };
-use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Redirect, image_url};
+pub use self::{
+    config::{Delivery, S3Config, S3Credentials, S3Identity, S3Timeouts, WebIdentity},
+    records::S3Records,
+};
+use super::{
+    Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, RecordKey, RecordKind, Redirect, Walk,
+    Walked, image_url,
+};
 use crate::image::{ImageId, Metadata};
 
 /// A store in a bucket.
@@ -73,9 +82,12 @@ struct Shared {
     bucket: String,
     delivery: Delivery,
     public_base_url: String,
-    locks: Locks,
+    locks: Locks<ImageId>,
+    record_locks: Locks<(RecordKind, RecordKey)>,
     /// Whether creations that must not overwrite are honoured: see [`object::Conditional`].
     conditional: AtomicU8,
+    /// How replacements of what was seen are asked for: see [`object::Replacing`].
+    replacing: AtomicU8,
     /// One cleaning at a time, and the key at which it looks for leftovers next.
     sweep_from: tokio::sync::Mutex<Option<String>>,
     /// The rights that were missing at the last check, so that they are told once.
@@ -102,11 +114,19 @@ impl S3Store {
                 delivery: config.delivery,
                 public_base_url: public_base_url.to_owned(),
                 locks: Locks::default(),
+                record_locks: Locks::default(),
                 conditional: AtomicU8::default(),
+                replacing: AtomicU8::default(),
                 sweep_from: tokio::sync::Mutex::default(),
                 told: Mutex::default(),
             }),
         })
+    }
+
+    /// The records in the same bucket.
+    #[must_use]
+    pub fn records(&self) -> S3Records {
+        S3Records::new(Arc::clone(&self.shared))
     }
 
     /// Whether S3 failed so often that it is left alone for a while.
@@ -178,6 +198,18 @@ impl ImageStore for S3Store {
 
     async fn check(&self) -> Result<(), Error> {
         probe::check(&self.shared).await
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        upkeep::walk(&self.shared)
+    }
+
+    async fn remove(&self, images: &[Walked]) -> Result<Expired, Error> {
+        upkeep::remove(&self.shared, images).await
+    }
+
+    async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
+        upkeep::inspect(&self.shared, id).await
     }
 }
 

@@ -29,6 +29,20 @@ pub(super) enum Conditional {
     Ignored = 2,
 }
 
+/// How the other side takes a replacement that must hit exactly what was seen (`If-Match`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Replacing {
+    /// Nobody has looked yet.
+    Unknown = 0,
+    /// With the entity tag as it was given.
+    Quoted = 1,
+    /// With the entity tag without its quotes (the gateway of Ceph, up to version 16 at least).
+    Bare = 2,
+    /// Not at all: it overwrites, or it refuses all.
+    Ignored = 3,
+}
+
 /// A new object.
 pub(super) struct NewObject<'a> {
     pub(super) key: &'a str,
@@ -53,11 +67,32 @@ impl Shared {
             tracing::warn!(
                 bucket = self.bucket,
                 host = self.endpoint.host(),
-                "S3 does not honour `If-None-Match: *`: that an image is never overwritten is only checked \
-                 before and after each save"
+                "S3 does not honour `If-None-Match: *`: that an image or a record is never overwritten is only \
+                 checked before and after each creation"
             );
         }
         self.conditional.store(found as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn replacing(&self) -> Replacing {
+        match self.replacing.load(Ordering::Relaxed) {
+            1 => Replacing::Quoted,
+            2 => Replacing::Bare,
+            3 => Replacing::Ignored,
+            _ => Replacing::Unknown,
+        }
+    }
+
+    pub(super) fn set_replacing(&self, found: Replacing) {
+        if found == Replacing::Ignored && self.replacing() != found {
+            tracing::warn!(
+                bucket = self.bucket,
+                host = self.endpoint.host(),
+                "S3 does not honour `If-Match`: that replicas agree on a record is only checked before and after \
+                 each change"
+            );
+        }
+        self.replacing.store(found as u8, Ordering::Relaxed);
     }
 
     pub(super) fn request(&self, operation: Operation, key: &str) -> Result<Request, Failure> {
@@ -111,6 +146,31 @@ impl Shared {
         self.verify(object, &headers, conditional == Conditional::Honoured && !headers.is_empty()).await
     }
 
+    /// Writes an object over the one with the entity tag `seen`, and verifies what was stored:
+    /// [`Failure::Precondition`] if another one is there, or none.
+    ///
+    /// Where the other side does not honour that, it overwrites whatever is there, and only finds out
+    /// whether another one came after.
+    pub(super) async fn change(&self, object: &NewObject<'_>, seen: &HeaderValue) -> Result<(), Failure> {
+        let put = self.put(object)?;
+        let Some(tag) = self.replacing().tag(seen) else {
+            let answer = self.client.fetch(&put, MAX_ANSWER).await?;
+            return self.verify(object, &answer.headers, false).await;
+        };
+        match self.client.fetch(&put.with_header(header::IF_MATCH, tag), MAX_ANSWER).await {
+            Ok(answer) => self.verify(object, &answer.headers, true).await,
+            // The lost answer of an earlier try may have been a yes.
+            Err(GivenUp { failure: Failure::Precondition | Failure::Absent, repeated: true }) => {
+                match self.head(object.key).await? {
+                    Some(stored) if stored.get(META_SAVE) == Some(object.save) => Ok(()),
+                    _ => Err(Failure::Precondition),
+                }
+            }
+            Err(GivenUp { failure: Failure::Absent, .. }) => Err(Failure::Precondition),
+            Err(given_up) => Err(given_up.failure),
+        }
+    }
+
     /// Writes an object over whatever is there, and verifies what was stored.
     pub(super) async fn replace(&self, object: &NewObject<'_>) -> Result<(), Failure> {
         let answer = self.client.fetch(&self.put(object)?, MAX_ANSWER).await?;
@@ -148,6 +208,17 @@ impl Shared {
             return Err(Failure::BadAnswer("what it stored is not what was sent".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Replacing {
+    /// What to send for an entity tag; `None` where it is of no use.
+    pub(super) fn tag(self, seen: &HeaderValue) -> Option<HeaderValue> {
+        match self {
+            Self::Quoted => Some(seen.clone()),
+            Self::Bare => HeaderValue::from_str(seen.to_str().ok()?.trim_matches('"')).ok(),
+            Self::Unknown | Self::Ignored => None,
+        }
     }
 }
 

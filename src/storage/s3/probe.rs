@@ -6,7 +6,7 @@ use http::{HeaderValue, header};
 use super::{
     Failed, Failure, Shared,
     client::{Answer, GivenUp},
-    object::Conditional,
+    object::{Conditional, Replacing},
     request::{Digests, Operation, Request},
 };
 use crate::storage::Error;
@@ -112,6 +112,16 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
     let conditional = written.is_some() && shared.conditional() == Conditional::Unknown;
     let found =
         if conditional { Some(shared.client.fetch(&only_if_absent(&put), MAX_ANSWER).await) } else { None };
+    let mut answers = Vec::new();
+    if let Some(written) = &written
+        && shared.replacing() == Replacing::Unknown
+    {
+        match replacing(shared, &put, written, &mut answers).await {
+            Ok(found) => shared.set_replacing(found),
+            // Images do without it; the next check asks again.
+            Err(failure) => tracing::debug!(%failure, "whether S3 honours `If-Match` is not known yet"),
+        }
+    }
     if whole {
         let prefix = shared.keys.prefix();
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)];
@@ -131,7 +141,7 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
         }
     };
     let again = found.as_ref().and_then(|found| found.as_ref().ok());
-    for answer in written.iter().chain(again).chain(&deleted) {
+    for answer in written.iter().chain(again).chain(&answers).chain(&deleted) {
         remove_version(shared, &key, answer).await;
     }
     match found {
@@ -150,6 +160,47 @@ async fn probe(shared: &Shared, whole: bool) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::Denied(missing))
+}
+
+/// Finds out how a replacement has to be asked for: one of nothing and one of something else must be
+/// refused, and one of what is there must not.
+async fn replacing(
+    shared: &Shared,
+    put: &Request,
+    written: &Answer,
+    answers: &mut Vec<Answer>,
+) -> Result<Replacing, Failure> {
+    let Some(tag) = written.headers.get(header::ETAG) else { return Ok(Replacing::Ignored) };
+    let other = HeaderValue::from_static("\"00000000000000000000000000000000\"");
+    let absent = shared.keys.probe();
+    let nothing = Request { url: shared.request(Operation::Put, &absent)?.url, ..put.clone() };
+    for (put, way, tag, expected) in [
+        // MinIO, up to the summer of 2025, creates what is to be replaced.
+        (&nothing, Replacing::Quoted, &other, false),
+        (put, Replacing::Quoted, &other, false),
+        (put, Replacing::Quoted, tag, true),
+        (put, Replacing::Bare, tag, true),
+    ] {
+        let Some(tag) = way.tag(tag) else { continue };
+        let request = put.clone().with_header(header::IF_MATCH, tag);
+        match shared.client.fetch(&request, MAX_ANSWER).await {
+            Ok(answer) => {
+                if request.url == nothing.url {
+                    shared.remove(&absent).await?;
+                    remove_version(shared, &absent, &answer).await;
+                } else {
+                    answers.push(answer);
+                }
+                return Ok(if expected { way } else { Replacing::Ignored });
+            }
+            Err(GivenUp { failure: Failure::Precondition | Failure::Absent, .. }) => {}
+            Err(GivenUp { failure, .. }) if failure.is_outage() => return Err(failure),
+            // It may be written without a condition, and with one it may not.
+            Err(GivenUp { failure: Failure::Refused { .. }, .. }) => return Ok(Replacing::Ignored),
+            Err(given_up) => return Err(given_up.failure),
+        }
+    }
+    Ok(Replacing::Ignored)
 }
 
 fn only_if_absent(put: &Request) -> Request {

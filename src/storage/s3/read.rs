@@ -119,6 +119,6 @@ fn judge(metadata: &Metadata, headers: &HeaderMap, whole: bool) -> Result<(), Ju
     }
 }
 
-fn says_json(headers: &HeaderMap) -> bool {
+pub(super) fn says_json(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }

@@ -3,7 +3,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::sign::{EMPTY_SHA256, hex};
+use super::{
+    error::Failure,
+    sign::{EMPTY_SHA256, hex},
+};
 
 /// The hash of an image's bytes, kept with it and checked when it is read whole.
 pub(super) const META_SHA256: HeaderName = HeaderName::from_static("x-amz-meta-sha256");
@@ -90,6 +93,14 @@ impl Request {
             Ok(md5) => this.with_header(HeaderName::from_static("content-md5"), md5),
             Err(_) => this,
         }
+    }
+
+    /// Whether this may be how the other side says that another one's change came first: the gateway
+    /// of Ceph answers 500 to whoever loses a race for a replacement.
+    pub(super) fn is_contested(&self, failure: &Failure) -> bool {
+        matches!(failure, Failure::Refused { status, .. } if status.as_u16() == 500)
+            && self.operation == Operation::Put
+            && self.headers.contains_key(http::header::IF_MATCH)
     }
 
     /// Sent even while the other side is left alone, and once only.

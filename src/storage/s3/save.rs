@@ -94,7 +94,7 @@ pub(super) async fn adopt(shared: &Shared, image: &NewImage) -> Result<(), Error
 }
 
 /// Tells objects of one save from those of any other.
-fn save_name() -> HeaderValue {
+pub(super) fn save_name() -> HeaderValue {
     let mut name = *b"00000000-0000-0000-0000-000000000000";
     Uuid::now_v7().as_hyphenated().encode_lower(&mut name);
     HeaderValue::from_bytes(&name).unwrap_or(HeaderValue::from_static("0"))

@@ -21,6 +21,9 @@ pub(super) struct Listed {
 pub(super) struct Object {
     pub(super) key: String,
     pub(super) modified: SystemTime,
+    pub(super) size: u64,
+    /// Its entity tag, without quotes.
+    pub(super) tag: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +55,8 @@ pub(super) fn listed(body: &[u8], prefix: &str, start_after: &str) -> Result<Lis
         last = &object.key;
         let modified = DateTime::parse_from_rfc3339(&object.last_modified)
             .map_err(|_| bad("the listing has a time that is none"))?;
-        objects.push(Object { key: object.key.clone(), modified: modified.into() });
+        let tag = object.e_tag.as_deref().map(|tag| tag.trim_matches('"').to_owned());
+        objects.push(Object { key: object.key.clone(), modified: modified.into(), size: object.size, tag });
     }
     if page.is_truncated && objects.is_empty() {
         return Err(bad("the listing has more, but gives nothing"));

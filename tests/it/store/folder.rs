@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{BASE_URL, in_folder, open};
 use crate::store_conformance::{
-    HOUR, Store, assert_absent, assert_whole, fresh, image, list_all, read, saved,
+    HOUR, Store, assert_absent, assert_whole, fresh, image, list_all, read, saved, walk_all,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ pub(super) fn file_of(base: &Path, id: ImageId, extension: &str) -> PathBuf {
 }
 
 /// Every file and folder below a folder, without it, sorted.
-pub(super) fn tree(folder: &Path) -> Vec<String> {
+pub(crate) fn tree(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, base: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -237,6 +237,36 @@ async fn image_with_lost_metadata_is_absent_and_goes_after_a_day() {
     assert_whole(&store, &alive).await;
     let (id, bucket) = (id_of(&alive), id_of(&alive).bucket());
     assert_eq!(tree(&base), [bucket.clone(), format!("{bucket}/{id}.json"), format!("{bucket}/{id}.png")]);
+}
+
+#[tokio::test]
+async fn damaged_images_are_walked_by_and_inspection_tells_what_is_wrong() {
+    let (store, base, _folder) = store();
+    let images: Vec<_> = (0..4).map(|_| fresh(100)).collect();
+    for image in &images {
+        saved(&store, image.clone()).await;
+    }
+    let [lost, garbled, foreign, whole] = [0, 1, 2, 3].map(|i| id_of(&images[i]));
+    fs::remove_file(file_of(&base, lost, "json")).unwrap();
+    fs::write(file_of(&base, garbled, "json"), "{").unwrap();
+    fs::copy(file_of(&base, whole, "json"), file_of(&base, foreign, "json")).unwrap();
+    let uncommitted = image(100, HOUR, HOUR * 100);
+    let sidecar = serde_json::to_vec(&uncommitted.metadata).unwrap();
+    write(&file_of(&base, id_of(&uncommitted), "json"), &sidecar);
+
+    let mut walked: Vec<_> = walk_all(&store).await.iter().map(|walked| walked.image_id).collect();
+    let mut expected = vec![lost, garbled, foreign, whole];
+    walked.sort();
+    expected.sort();
+    assert_eq!(walked, expected);
+    for (id, reason) in [(lost, "is lost"), (garbled, "cannot be read"), (foreign, &whole.to_string())] {
+        let inspected = store.inspect(id).await;
+        assert!(
+            matches!(&inspected, Err(Error::Corrupt { reason: told, .. }) if told.contains(reason)),
+            "{inspected:?}"
+        );
+    }
+    assert!(matches!(store.inspect(id_of(&uncommitted)).await, Err(Error::NotFound)));
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 use std::{fs, time::SystemTime};
 
-use mcp_image_server::storage::{Backend, Error};
+use mcp_image_server::storage::{
+    Backend, Config, Error, Record, RecordError, RecordKey, RecordKind, Storage,
+};
 
 use super::{
+    BASE_URL,
     folder::{file_of, tree},
     open,
 };
@@ -134,4 +137,48 @@ async fn disk_that_fills_up_under_many_saves_keeps_every_acknowledged_image() {
     let later = SystemTime::now() + HOUR * 3;
     assert_eq!(store.expire(later).await.unwrap().removed, kept as u64);
     assert_eq!(tree(&mount.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn records_on_a_disk_that_is_full_or_read_only_are_typed_and_recover() {
+    let Some(mount) = Mount::new("size=256k") else { return };
+    let config = Config {
+        backend: Backend::File { path: mount.path() },
+        public_base_url: BASE_URL.to_owned(),
+        sync: true,
+    };
+    let records = Storage::open(&config).unwrap().records;
+    let (kind, key) = (RecordKind::Jobs, |text: &str| text.parse::<RecordKey>().unwrap());
+    let record =
+        |value: String| Record { value: value.into(), expires_at: (SystemTime::now() + HOUR).into() };
+    let first = records.create(kind, &key("first"), record("small".to_owned())).await.unwrap();
+    let before = tree(&mount.path());
+
+    let large = || record("x".repeat(250_000));
+    fs::write(mount.path().join("filler"), vec![0; 64 << 10]).unwrap();
+    let full = [
+        records.create(kind, &key("large"), large()).await,
+        records.replace(kind, &key("first"), large(), &first).await,
+    ];
+    for result in full {
+        assert!(matches!(result, Err(RecordError::Storage(Error::Full(Some(_))))), "{result:?}");
+    }
+    fs::remove_file(mount.path().join("filler")).unwrap();
+    assert_eq!(tree(&mount.path()), before);
+    assert_eq!(records.get(kind, &key("first")).await.unwrap().version, first);
+
+    mount.remount("ro");
+    let read_only = [
+        records.create(kind, &key("other"), large()).await.map(drop),
+        records.replace(kind, &key("first"), record(String::new()), &first).await.map(drop),
+        records.delete(kind, &key("first")).await.map(drop),
+    ];
+    for result in read_only {
+        assert!(matches!(result, Err(RecordError::Storage(Error::ReadOnly(_)))), "{result:?}");
+    }
+    assert_eq!(records.get(kind, &key("first")).await.unwrap().version, first);
+
+    mount.remount("rw");
+    records.replace(kind, &key("first"), record("again".to_owned()), &first).await.unwrap();
+    assert!(records.delete(kind, &key("first")).await.unwrap());
 }
