@@ -63,7 +63,7 @@ fn whole_stack(folder: &std::path::Path) -> Stack {
     let rooms = Rooms {
         recorder: None,
         mcp: ImageServer::new("bench", Arc::new(generator.clone())),
-        health: Health::new(generator.clone(), store.clone()),
+        health: Health::new(generator.clone(), store.clone(), Default::default()),
         generator,
         delivery: Delivery::new(store, &config.images, None),
         metrics: metrics::install().unwrap(),

@@ -12,16 +12,21 @@ use crate::{
     cleaner::{Cleaner, CleanerHandle},
     config::Config,
     generate::{self, Generator},
-    health::Health,
+    health::{self, Health},
     images::{Delivery, Purger, PurgerHandle},
     mcp::ImageServer,
     metrics::Exporter,
     predictor::{self, Predictor},
     serve::Server,
     stack::{self, Listing, Rooms, Stack},
-    storage::{self, ImageStore, Watched},
+    storage::{self, Expired, ImageStore, Watched},
     telemetry::traces,
 };
+
+/// How long a server that ends goes on telling the purge webhook what it has not heard yet.
+const PURGE_GRACE: Duration = Duration::from_secs(5);
+/// How long the command that cleans does: nobody waits for an answer there.
+const PURGE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server, built and bound, not yet serving.
 #[derive(Debug)]
@@ -82,7 +87,7 @@ impl App {
         let description = predictor.describe();
         let generator = Generator::new(predictor, store.clone(), config.generate.clone());
         generate::register_counters(&description.model);
-        let health = Health::new(generator.clone(), store.clone());
+        let health = Health::new(generator.clone(), store.clone(), limits(&config));
 
         let upkeep = tokio::spawn(metrics.clone().upkeep());
         let mcp = ImageServer::new(&config.telemetry.service_name, Arc::new(generator.clone()));
@@ -131,13 +136,30 @@ impl App {
         let drained = self.server.run(self.stack, self.metrics_stack, self.health, shutdown).await;
         self.background.iter().for_each(JoinHandle::abort);
         self.cleaner.stop().await;
-        drop(self.purger);
+        if let Some(purger) = self.purger {
+            purger.finish(PURGE_GRACE).await;
+        }
         if let Some(traces) = self.traces {
             // Requests go before: traces have what they left of the grace.
             traces.shutdown(over).await;
         }
         drained
     }
+}
+
+/// One cleaning cycle on the configured storage, as the server's own do it: the purge webhook is told
+/// what was removed.
+///
+/// # Errors
+/// A storage that cannot be opened or looked through, or a part that cannot be built.
+pub async fn clean(config: Config) -> Result<Expired, Error> {
+    let backend = config.storage.backend.kind();
+    let (_, store, purger) = delivery(&config, open_store(&config.storage)?)?;
+    let expired = Cleaner::new(store, config.cleaner).run_once().await;
+    if let Some(purger) = purger {
+        purger.finish(PURGE_PATIENCE).await;
+    }
+    expired.map_err(|source| Error::Storage { backend, source })
 }
 
 /// Opens the configured storage.
@@ -179,6 +201,21 @@ fn predictor(config: &predictor::Config, traced: bool) -> Result<Arc<dyn Predict
                 .map_err(|error| Error::Predictor(error.into()))?;
             Ok(shared(predictor, traced))
         }
+    }
+}
+
+/// What clients have to keep to.
+fn limits(config: &Config) -> health::Limits {
+    let rate =
+        |rate: stack::Rate| health::Rate { per_second: rate.per_second.get(), burst: rate.burst.get() };
+    health::Limits {
+        image_ttl_seconds: config.generate.image_ttl.as_secs(),
+        max_image_bytes: config.generate.limits.max_bytes,
+        generations_at_once: config.generate.concurrency,
+        generations_waiting: config.generate.queue_size,
+        variant_sizes: config.images.variant_sizes.as_slice().to_vec(),
+        request_rate: config.stack.request_rate.map(rate),
+        image_rate: config.stack.image_rate.map(rate),
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    generate::Generator,
+    generate::{Generator, input_schema},
     predictor::{Description, State},
     problem::Problem,
     storage::ImageStore,
@@ -42,7 +42,37 @@ struct Shared {
     draining: AtomicBool,
     generator: Generator,
     store: Arc<dyn ImageStore>,
+    limits: Limits,
     probed: watch::Sender<Probed>,
+}
+
+/// What whoever asks of this server has to keep to, as the report tells it. The arguments of a
+/// generation are told besides.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Limits {
+    /// How long an image lives.
+    pub image_ttl_seconds: u64,
+    /// Bytes of a stored image at most.
+    pub max_image_bytes: u64,
+    /// Generations that draw at once.
+    pub generations_at_once: usize,
+    /// Generations that may wait for a place.
+    pub generations_waiting: usize,
+    /// Widths and heights in which images may be asked for.
+    pub variant_sizes: Vec<u32>,
+    /// What a client may ask of MCP and REST; `None`: as much as it likes.
+    pub request_rate: Option<Rate>,
+    /// What a client may ask of the images; `None`: as much as it likes.
+    pub image_rate: Option<Rate>,
+}
+
+/// Requests of one client.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
 }
 
 /// What the last background probe saw.
@@ -62,12 +92,21 @@ enum Storage {
 
 /// The health report, as `/health` shows it.
 #[derive(Debug, Serialize)]
-struct Report {
+struct Report<'a> {
     status: &'static str,
     version: &'static str,
     predictor: PredictorReport,
     storage: StorageReport,
     generations: crate::generate::Load,
+    limits: LimitsReport<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitsReport<'a> {
+    /// The arguments of a generation: the properties of their JSON Schema.
+    arguments: serde_json::Value,
+    #[serde(flatten)]
+    server: &'a Limits,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,11 +131,11 @@ impl std::fmt::Debug for Health {
 }
 
 impl Health {
-    /// The health of a server made of these parts; nothing is known yet.
+    /// The health of a server made of these parts, with these limits; nothing is known yet.
     #[must_use]
-    pub fn new(generator: Generator, store: Arc<dyn ImageStore>) -> Self {
+    pub fn new(generator: Generator, store: Arc<dyn ImageStore>, limits: Limits) -> Self {
         let probed = watch::Sender::new(Probed { predictor: State::Unknown, storage: Storage::Unknown });
-        Self(Arc::new(Shared { draining: AtomicBool::new(false), generator, store, probed }))
+        Self(Arc::new(Shared { draining: AtomicBool::new(false), generator, store, limits, probed }))
     }
 
     /// From now on this server is not ready: it finishes what it has and goes.
@@ -166,6 +205,10 @@ impl Health {
             predictor: PredictorReport { description, state: probed.predictor, note },
             storage: StorageReport { backend: self.0.store.kind(), state: probed.storage },
             generations: self.0.generator.load(),
+            limits: LimitsReport {
+                arguments: input_schema().remove("properties").unwrap_or_default(),
+                server: &self.0.limits,
+            },
         };
         json_response(StatusCode::OK, &report)
     }

@@ -8,7 +8,6 @@ use std::{
 
 use mcp_image_server::{
     app::{self, App},
-    cleaner::Cleaner,
     cli::{self, Cli, Command},
     config::{Config, Loaded},
     metrics, telemetry,
@@ -88,8 +87,7 @@ fn serve(config: Config) -> Result<(), Failure> {
 }
 
 fn clean(config: Config, json: bool) -> Result<(), Failure> {
-    let store = app::open_store(&config.storage)?;
-    let expired = runtime(1)?.block_on(Cleaner::new(store, config.cleaner).run_once())?;
+    let expired = runtime(1)?.block_on(app::clean(config))?;
     let mut stdout = io::stdout();
     if json {
         serde_json::to_writer(&mut stdout, &expired)?;

@@ -83,6 +83,31 @@ run_clients() {
     stop_server embedded
 }
 
+# The gallery in a browser, and images read in parts by browser and curl: a server for each session, since the gallery's
+# tests delete what they find. Pictures for the documentation: see CONTRIBUTING.md.
+run_delivery() {
+    local session settings
+    if [ -n "$python" ] && start_server ranges; then
+        run_peer "curl ranges" "$python" tests/peers/curl_ranges.py "$base" "$scratch/ranges/images"
+        if [ -n "$node" ] && [ -n "$chromium" ]; then
+            CHROMIUM=$chromium run_peer "browser ranges" "$node" "$cache/node/ranges.mjs" "$base" "$scratch/ranges/images"
+        fi
+        stop_server ranges
+    fi
+    if [ -z "$node" ] || [ -z "$chromium" ]; then return 0; fi
+    while read -r session settings <&3; do
+        # shellcheck disable=SC2086 # the settings are words
+        start_server "gallery-$session" $settings || continue
+        CHROMIUM=$chromium run_peer "gallery $session" "$node" "$cache/node/gallery.mjs" "$base" "$session"
+        stop_server "gallery-$session"
+    done 3<<'SESSIONS'
+open
+signed IMAGE_URL_SIGNING_KEYS=one:a-secret-of-at-least-32-characters-1,two:a-secret-of-at-least-32-characters-2
+closed IMAGE_LISTING=off
+off GALLERY=off
+SESSIONS
+}
+
 # The real KServe server behind the server: a server for each scenario, with the settings that it asks for.
 run_kserve() {
     local name settings scenarios
@@ -100,6 +125,7 @@ say "1. what the tests need"
 install_commands
 install_python
 install_node
+install_browser
 if [ -n "$kserve_python" ]; then start_kserve || miss "the KServe server (it does not start, see $logs/kserve.log)"; fi
 
 # A real S3 server: the tests of the S3 store find it by what start_ceph exports.
@@ -113,6 +139,7 @@ say "running: cargo build --locked"
 if cargo build --locked; then
     say "3. peers"
     run_clients
+    run_delivery
     run_kserve
 else
     fail "the server does not compile"

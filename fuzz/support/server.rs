@@ -95,7 +95,7 @@ impl Server {
             mcp: ImageServer::new("fuzz", Arc::new(generator.clone())),
             generator: generator.clone(),
             delivery: Delivery::new(store.clone(), &config.images, None),
-            health: Health::new(generator.clone(), store.clone()),
+            health: Health::new(generator.clone(), store.clone(), Default::default()),
             metrics: metrics.clone(),
         };
         let stack = runtime.block_on(async { Stack::new(&rooms, &config.stack, true) }).expect("a stack");

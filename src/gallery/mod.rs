@@ -18,7 +18,7 @@ use crate::problem::Problem;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("script.js");
+const SCRIPT: &str = concat!(include_str!("thumbhash.js"), include_str!("script.js"));
 
 /// Answers `GET /` with the page.
 #[derive(Debug, Clone)]

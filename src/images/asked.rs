@@ -74,11 +74,12 @@ impl Sizes {
 }
 
 impl Asked {
-    /// Reads the query of an image. Names that are not ours are left aside, as the web's habits of
-    /// adding to URLs have it.
+    /// Reads the query of an image. Names that are not ours are left aside, since trackers and
+    /// cache-busters add them to any URL; but not names that others have for what is ours: whoever
+    /// writes `width=512` must not be sent all the image.
     ///
     /// # Errors
-    /// The parameters of ours that are given twice or hold what is not allowed.
+    /// The parameters that are meant for us and are misspelt, given twice or hold what is not allowed.
     pub fn parse(query: Option<&str>, sizes: &Sizes) -> Result<Self, InvalidQuery> {
         let mut asked = Self::default();
         let Some(query) = query else { return Ok(asked) };
@@ -86,11 +87,10 @@ impl Asked {
         let mut seen = [false; PARAMETERS.len()];
         let mut errors = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let Some(index) = PARAMETERS.iter().position(|known| *known == name) else { continue };
-            let outcome = if std::mem::replace(&mut seen[index], true) {
-                Err("each parameter once".into())
-            } else {
-                asked.set(&mut wanted, &name, &value, sizes)
+            let outcome = match PARAMETERS.iter().position(|known| *known == name) {
+                Some(index) if std::mem::replace(&mut seen[index], true) => Err("each parameter once".into()),
+                Some(_) => asked.set(&mut wanted, &name, &value, sizes),
+                None => meant(&name),
             };
             if let Err(allowed) = outcome {
                 errors.push(FieldError { field: cut(&name), value: cut(&value), allowed });
@@ -155,6 +155,28 @@ impl Asked {
 }
 
 const PARAMETERS: [&str; 9] = ["w", "h", "fit", "format", "q", "download", "exp", "key", "sig"];
+
+/// What other servers call what is ours.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("width", "w"),
+    ("height", "h"),
+    ("size", "w` and `h"),
+    ("resize", "w` and `h"),
+    ("mode", "fit"),
+    ("fm", "format"),
+    ("quality", "q"),
+    ("dl", "download"),
+];
+
+/// An error for a name that is not ours but is meant for us.
+fn meant(name: &str) -> Result<(), Cow<'static, str>> {
+    let elsewhere = ELSEWHERE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(name));
+    let ours = PARAMETERS.iter().find(|known| known.eq_ignore_ascii_case(name));
+    match elsewhere.map(|(_, ours)| ours).or(ours) {
+        Some(ours) => Err(format!("no such parameter; it is called `{ours}` here").into()),
+        None => Ok(()),
+    }
+}
 
 fn size(text: &str, sizes: &Sizes) -> Result<u32, Cow<'static, str>> {
     let size = digits(text).filter(|size| sizes.0.contains(size));
@@ -243,7 +265,7 @@ mod tests {
 
     #[test]
     fn query_without_our_names_asks_for_the_original() {
-        for query in [None, Some(""), Some("utm_source=x&fbclid=y&W=64&width=64")] {
+        for query in [None, Some(""), Some("utm_source=x&fbclid=y&v=2&_=17&t&x-w=64")] {
             assert_eq!(Asked::parse(query, &sizes()), Ok(Asked::default()), "{query:?}");
         }
         assert!(parsed("download").expect("valid").download);
@@ -283,6 +305,10 @@ mod tests {
             ("q=8.5", "q", "8.5", "a whole number from 1 to 100"),
             ("download=please", "download", "please", "nothing, 1 or 0"),
             ("w=64&w=64", "w", "64", "each parameter once"),
+            ("W=64", "W", "64", "no such parameter; it is called `w` here"),
+            ("Width=64", "Width", "64", "no such parameter; it is called `w` here"),
+            ("size=64x64", "size", "64x64", "no such parameter; it is called `w` and `h` here"),
+            ("w=64&quality=9", "quality", "9", "no such parameter; it is called `q` here"),
         ] {
             let InvalidQuery(errors) = parsed(query).expect_err(query);
             assert_eq!(errors.len(), 1, "{query}");

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use metrics::{counter, gauge};
 use reqwest::{StatusCode, redirect};
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 use url::Url;
 
@@ -55,11 +56,24 @@ pub struct Purger {
 
 /// The work of telling; it ends when this is dropped.
 #[derive(Debug)]
-pub struct PurgerHandle(JoinHandle<()>);
+pub struct PurgerHandle {
+    task: JoinHandle<()>,
+    last: CancellationToken,
+}
+
+impl PurgerHandle {
+    /// Takes no more word, tells what waits, and ends; within this time, or it leaves the rest.
+    pub async fn finish(mut self, within: Duration) {
+        self.last.cancel();
+        if tokio::time::timeout(within, &mut self.task).await.is_err() {
+            warn!("IMAGE_PURGE_WEBHOOK was not told all: the rest is left to the CDN's own expiry");
+        }
+    }
+}
 
 impl Drop for PurgerHandle {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -75,9 +89,10 @@ impl Purger {
             .user_agent(concat!("mcp-image-server/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker { client, config: Arc::new(config), queue: receiver };
+        let last = CancellationToken::new();
+        let worker = Worker { client, config: Arc::new(config), queue: receiver, last: last.clone() };
         let task = tokio::spawn(worker.run().instrument(info_span!("purge")));
-        Ok((Self { queue: sender }, PurgerHandle(task)))
+        Ok((Self { queue: sender }, PurgerHandle { task, last }))
     }
 
     /// The image was deleted.
@@ -104,12 +119,14 @@ struct Worker {
     client: reqwest::Client,
     config: Arc<Config>,
     queue: mpsc::Receiver<(Reason, ImageId)>,
+    /// Whether what waits is all that will come.
+    last: CancellationToken,
 }
 
 impl Worker {
     async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
-        while self.queue.recv_many(&mut batch, BATCH).await > 0 {
+        while self.next(&mut batch).await > 0 {
             for reason in [Reason::Deleted, Reason::Expired] {
                 let of_reason = batch.iter().filter(|(found, _)| *found == reason);
                 let ids: Vec<_> = of_reason.map(|(_, id)| *id).collect();
@@ -121,6 +138,16 @@ impl Worker {
             gauge!("mcp_image_purge_queue_depth")
                 .set(f64::from(u32::try_from(self.queue.len()).unwrap_or(u32::MAX)));
         }
+    }
+
+    /// Fills `batch`; leaves it empty at the end.
+    async fn next(&mut self, batch: &mut Vec<(Reason, ImageId)>) -> usize {
+        tokio::select! {
+            biased;
+            () = self.last.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+            taken = self.queue.recv_many(batch, BATCH) => return taken,
+        }
+        self.queue.recv_many(batch, BATCH).await
     }
 
     async fn send(&self, message: &Message, images: usize) {

@@ -226,6 +226,24 @@ async fn clean_removes_what_is_due_and_counts_it() {
 }
 
 #[tokio::test]
+async fn clean_tells_the_purge_webhook_before_it_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let due = large::stored(folder.path(), 0, HOUR * 5, HOUR).await;
+    let webhook = FakePredictor::start([Prediction::text(204, "")]).await;
+    let settings = [
+        ("STORAGE_PATH", folder.path().to_str().expect("UTF-8")),
+        ("IMAGE_PURGE_WEBHOOK", &*webhook.url()),
+        ("IMAGE_PURGE_SECRET", "a-secret-of-the-webhook"),
+    ];
+    let (code, _, err) = text(&run(&["clean"], &settings).await);
+    assert_eq!(code, Some(0), "{err}");
+    let told = webhook.requests().into_iter().map(|request| request.body).collect::<Vec<_>>();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["type"], "image.expired");
+    assert_eq!(told[0]["data"]["images"][0]["image_id"], due.metadata.image_id.to_string());
+}
+
+#[tokio::test]
 async fn health_command_follows_the_server() {
     let mut server = Process::start(&[]).await;
     let port = server.authority().rsplit(':').next().expect("a port").to_owned();

@@ -1,5 +1,7 @@
 //! The whole server over a socket, and the conformance suites: one test binary.
 
+#[path = "../support/bomb.rs"]
+mod bomb;
 #[path = "../support/client.rs"]
 mod client;
 #[path = "../support/collector.rs"]

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    bomb,
     client::{Client, Era, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
     large,
@@ -54,6 +55,27 @@ async fn slow_readers_of_a_large_image_cost_little() {
     drop(streams);
     let whole = server.client().get(&large::path_of(&image)).await;
     assert!(whole.body == image.bytes);
+}
+
+/// What is small and unpacks to much more than it says is unpacked no further than it says.
+#[tokio::test]
+async fn decompression_bombs_cost_little() {
+    const LIMIT: u64 = 16 * MIB;
+    let hour = Duration::from_secs(3600);
+    let server = Process::start(&[]).await;
+    let client = server.client();
+    let plain = large::stored(&server.images(), 0, Duration::ZERO, hour).await;
+    assert_eq!(client.get(&format!("{}?w=64", large::path_of(&plain))).await.status, 200);
+    for (name, bytes) in bomb::all() {
+        let before = server.peak_memory();
+        let image = large::put(&server.images(), bytes.into(), bomb::SIDE, Duration::ZERO, hour).await;
+        let path = large::path_of(&image);
+        let answer = client.get(&format!("{path}?w=64&format=webp")).await;
+        assert!([200, 422].contains(&answer.status), "{name}: {}", answer.status);
+        let cost = server.peak_memory() - before;
+        assert!(cost < LIMIT, "{name}: {} MiB", cost / MIB);
+        assert_eq!(client.get(&path).await.body, image.bytes, "{name}: as it is, it is delivered");
+    }
 }
 
 /// What the server says it takes at most (`docs/memory.md`), for images of this side. Of the 16 bytes

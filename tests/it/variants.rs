@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Answer, Client},
     large,
+    process::Process,
     server::TestServer,
 };
 
@@ -52,12 +53,16 @@ async fn size_off_the_list_is_400_and_names_the_list() {
 
 #[tokio::test]
 async fn requests_at_once_for_a_variant_do_the_work_once() {
-    let server = TestServer::start().await;
+    // A process of its own counts what it does alone.
+    let server = Process::start(&[]).await;
     let client = server.client();
     let (_, path) = drawn(&client, "a fox").await;
     let path = format!("{path}?w=64&format=webp");
     let answers = join_all((0..64).map(|_| client.get(&path))).await;
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body));
+    let metrics = client.get("/metrics").await.text();
+    let made = "mcp_image_variants_total{format=\"webp\",outcome=\"ok\"} 1";
+    assert!(metrics.lines().any(|line| line == made), "{metrics}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const REFUSED = [
 ];
 
 /** Counts what holds and what does not, for one peer. */
-class Checks {
+export class Checks {
     failed = 0;
 
     constructor(peer) {
@@ -40,13 +40,13 @@ class Checks {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function inFlight(base) {
+export async function inFlight(base) {
     const text = await (await fetch(`${base}/metrics`)).text();
     const line = text.split('\n').find((each) => each.startsWith(`${IN_FLIGHT} `) || each.startsWith(`${IN_FLIGHT}{`));
     return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(' ') + 1));
 }
 
-async function until(condition, ms) {
+export async function until(condition, ms) {
     const end = performance.now() + ms;
     while (!(await condition())) {
         if (performance.now() >= end) return false;

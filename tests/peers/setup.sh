@@ -1,6 +1,6 @@
 # Sourced by tests/run.sh: brings what the tests need, and says what it brings.
 #
-# Expects: root, cache, say, miss. Leaves: python, kserve_python, node (empty where they could not be had).
+# Expects: root, cache, say, miss. Leaves: python, kserve_python, node, chromium (empty where they could not be had).
 # shellcheck shell=bash
 
 min_node=20
@@ -8,6 +8,7 @@ node_package=node@24.21.0 # the npm package that brings a Node where the machine
 python=""
 kserve_python=""
 node=""
+chromium=""
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -94,4 +95,14 @@ install_node() {
     # Node looks for packages beside the script, so the scripts go to the packages.
     cp "$root"/tests/peers/*.mjs "$folder"
     node=$(command -v node)
+}
+
+# The browser of the gallery's tests, which npm's Playwright drives.
+install_browser() {
+    local name
+    has chromium || has google-chrome || install_debian chromium fonts-dejavu-core || true
+    for name in chromium chromium-browser google-chrome; do
+        if has "$name"; then chromium=$(command -v "$name"); return 0; fi
+    done
+    miss "Chromium"
 }

@@ -33,6 +33,11 @@ pub(crate) fn png(megabytes: u32) -> (Bytes, u32) {
 /// Puts such a picture into a store's folder, as one made `age` ago that lives for `life`.
 pub(crate) async fn stored(folder: &Path, megabytes: u32, age: Duration, life: Duration) -> NewImage {
     let (bytes, side) = png(megabytes);
+    put(folder, bytes, side, age, life).await
+}
+
+/// Puts what may be a square PNG into a store's folder, as [`stored`] does.
+pub(crate) async fn put(folder: &Path, bytes: Bytes, side: u32, age: Duration, life: Duration) -> NewImage {
     let created = SystemTime::now() - age;
     let metadata = Metadata {
         image_id: ImageId::at(created),

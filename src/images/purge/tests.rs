@@ -106,6 +106,33 @@ async fn webhook_that_refuses_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn what_waits_at_the_end_is_told_and_nothing_after() {
+    let (url, mut seen) = webhook(Vec::new()).await;
+    let (purger, handle) = Purger::start(config(url)).expect("a client");
+    let ids_told: Vec<_> = (0..250).map(|_| ImageId::now()).collect();
+    purger.expired(&ids_told);
+    handle.finish(Duration::from_secs(600)).await;
+    purger.deleted(ImageId::now());
+    let mut told = Vec::new();
+    while let Ok(message) = seen.try_recv() {
+        told.extend(ids(&message));
+    }
+    assert_eq!(told, ids_told.iter().map(ToString::to_string).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn end_does_not_wait_for_a_webhook_that_is_away() {
+    let (url, mut seen) = webhook(vec![500; 100]).await;
+    let (purger, handle) = Purger::start(config(url)).expect("a client");
+    purger.deleted(ImageId::now());
+    seen.recv().await.expect("told");
+    tokio::time::pause();
+    handle.finish(Duration::from_millis(1)).await;
+    purger.queue.closed().await;
+    assert!(seen.try_recv().is_err(), "it was not asked again");
+}
+
+#[tokio::test]
 async fn queue_is_bounded() {
     let (sender, receiver) = mpsc::channel(3);
     let purger = Purger { queue: sender };
