@@ -194,8 +194,8 @@ fn register_counters() {
     for outcome in ["ok", "error"] {
         counter!("mcp_image_cleaner_runs_total", "outcome" => outcome).increment(0);
     }
-    quota::register_counters();
     count(&Cleaned::default());
+    quota::register_counters();
 }
 
 fn count(cleaned: &Cleaned) {
@@ -208,9 +208,9 @@ fn count(cleaned: &Cleaned) {
 }
 
 fn report(cleaned: &Cleaned, seconds: f64) {
+    count(cleaned);
     let Cleaned { ref expired, evicted, evicted_bytes, removed_records } = *cleaned;
     let Expired { removed, removed_bytes, swept, failed, .. } = *expired;
-    count(cleaned);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     gauge!("mcp_image_cleaner_last_success_timestamp_seconds").set(since_epoch.as_secs_f64());
     if evicted > 0 {

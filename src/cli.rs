@@ -15,8 +15,10 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use self::admin::{Destination, Error as AdminError, ImagesArgs, MigrateArgs, run_images, run_migrate};
-pub use self::pages::{run_completions, run_man};
+pub use self::{
+    admin::{Destination, Error as AdminError, ImagesArgs, MigrateArgs, run_images, run_migrate},
+    pages::{run_completions, run_man},
+};
 use crate::{
     config::{self, Config, Loaded, Report, Source},
     metrics::{COMMIT, VERSION},

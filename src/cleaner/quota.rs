@@ -137,14 +137,6 @@ impl Keeper {
     }
 }
 
-/// Counts from zero.
-pub(super) fn register_counters() {
-    for reason in REASONS {
-        counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
-        counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
-    }
-}
-
 /// The oldest images that make up the excess; `None` if the one that was counted first went
 /// meanwhile: then someone else is at it, and the count is stale. As everyone goes by age, nothing
 /// that was counted is gone as long as that one is there.
@@ -186,6 +178,14 @@ async fn evict(storage: &Storage, chosen: Chosen) -> Result<Evicted, Error> {
     Ok(total)
 }
 
+/// Counts from zero, so that a first eviction shows as an increase.
+pub(super) fn register_counters() {
+    for reason in REASONS {
+        counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
+        counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn choice_after_another_was_faster_is_none() {
         let backend = Backend::Memory { max_bytes: 1 << 20 };
-        let config = Config { backend, public_base_url: String::new(), sync: false };
+        let config = Config { backend, sync: false };
         let storage = Storage::open(&config).unwrap();
         let images = crate::cleaner::tests::save_some(&storage, 3).await;
         let excess = Stored { images: 2, bytes: 0 };

@@ -97,7 +97,13 @@ fn command_line() -> Command {
 fn usage(command: &Command) -> String {
     let arguments =
         command.get_arguments().filter(|argument| !argument.is_global_set() && !is_help(argument));
-    arguments.fold(command.get_name().to_owned(), |usage, argument| format!("{usage} {argument}"))
+    arguments.fold(command.get_name().to_owned(), |usage, argument| {
+        if argument.is_required_set() {
+            format!("{usage} {argument}")
+        } else {
+            format!("{usage} [{argument}]")
+        }
+    })
 }
 
 fn is_help(argument: &clap::Arg) -> bool {
