@@ -164,10 +164,6 @@ impl ImageStore for FakeStore {
         Ok(self.images().remove(&id).is_some())
     }
 
-    fn url(&self, metadata: &Metadata) -> String {
-        format!("http://localhost:8000/images/{}", metadata.file_name())
-    }
-
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
         self.call()?;
         let mut images: Vec<_> = self
