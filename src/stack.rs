@@ -1,7 +1,8 @@
 //! The stack: every request passes through here, outermost layer first.
 //!
 //! ```text
-//! client address -> request id -> trace -> metrics -> rescue -> panic catch -> dispatch by path
+//! client address -> request id -> trace -> metrics -> rescue -> panic catch
+//!     -> one host -> dispatch by path
 //!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
 //!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
 //!   /images/...                   CORS -> authority -> rate -> deadline -> body limit -> images
@@ -21,10 +22,11 @@ use std::{
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
-    body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr,
-    client_addr::ClientAddrLayer, client_addr::TrustedProxies, deadline::DeadlineLayer,
-    http_metrics::HttpMetricsLayer, panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer,
-    request_id::RequestIdLayer, rescue::RescueLayer, trace::Record, trace::TraceLayer,
+    authority::NamedLayer, body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer,
+    client_addr::ClientAddr, client_addr::ClientAddrLayer, client_addr::TrustedProxies,
+    deadline::DeadlineLayer, http_metrics::HttpMetricsLayer, panic::CatchPanicLayer, rate_limit::Quota,
+    rate_limit::RateLimitLayer, request_id::RequestIdLayer, rescue::RescueLayer, trace::Record,
+    trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
@@ -194,6 +196,8 @@ fn edge(routes: Routes, recorder: Option<Arc<dyn Record>>, config: &Config) -> I
         .layer(RescueLayer::new(rescue::respond))
         // A panic is one request's failure, not the connection's.
         .layer(CatchPanicLayer)
+        // A request names one host, whatever its path; which names are served is for the routes.
+        .layer(NamedLayer)
         // Request bodies are counted by now; the routes know one body type.
         .layer(IntoBodyLayer)
         .service(Dispatch::new(routes));
@@ -287,7 +291,7 @@ where
     boxed(service)
 }
 
-/// `/health` and `/metrics`: probes and scrapers come by pod address, so any Host will do.
+/// `/health` and `/metrics`: probes and scrapers come by pod address, so any one Host will do.
 fn operation_chain<S>(inner: S, config: &Config) -> Route
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,

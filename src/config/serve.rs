@@ -21,11 +21,12 @@ variables! {
         "From accept to a whole request head, and from a later head's first byte to its last.";
     IDLE_TIMEOUT: Kind::Seconds { min: 0.1, max: 3600.0 },
         Default::Value("75"),
-        "A connection without a request is closed after this long. Keep it above the idle timeout of a \
-         proxy in front.";
+        "A connection is closed this long after its last response, if no request comes. Keep it above the \
+         idle timeout of a proxy in front.";
     WRITE_TIMEOUT: Kind::Seconds { min: 0.1, max: 3600.0 },
         Default::Value("30"),
-        "A client that takes no byte of a response for this long is cut off.";
+        "A client that takes no byte of a response for this long is cut off: the connection, or on HTTP/2 \
+         that response's stream.";
     SHUTDOWN_DELAY: Kind::Seconds { min: 0.0, max: 3600.0 },
         Default::Value("2"),
         "After SIGTERM, readiness fails but new requests are still taken for this long, until \

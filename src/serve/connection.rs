@@ -4,16 +4,15 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
 };
 use layers::{Body, BoxError, client_addr::PeerAddr};
@@ -24,6 +23,7 @@ use tower::{ServiceExt, util::Oneshot};
 use super::{
     Config,
     io::{Activity, Deadlines, Guarded, Serving},
+    stream::{Piece, Progress, Streams},
 };
 use crate::stack::Stack;
 
@@ -57,16 +57,18 @@ where
 {
     let deadlines =
         Deadlines { head: config.head_timeout, idle: config.idle_timeout, write: config.write_timeout };
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Guarded::new(io, activity.clone(), deadlines));
     let service = ConnectionService { stack, peer: PeerAddr(peer), activity };
-    async move { watcher.watch(protocol().serve_connection(io, service).into_owned()).await }
+    let protocol = protocol(Streams { write_timeout: config.write_timeout });
+    async move { watcher.watch(protocol.serve_connection(io, service).into_owned()).await }
 }
 
 /// How HTTP is spoken. The deadlines are in [`Guarded`], below the protocol, because hyper's own
-/// do not cover the detection of the protocol nor the time between requests.
-fn protocol() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// do not cover the detection of the protocol nor the time between requests; and in [`Streams`],
+/// because below HTTP/2 a stream that stalls cannot be seen.
+fn protocol(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -119,33 +121,62 @@ impl Future for ResponseFuture {
         let this = self.project();
         this.inner.poll(cx).map_ok(|response| {
             let serving = this.serving.take();
-            response.map(|inner| ServedBody { inner, _serving: serving })
+            response.map(|inner| ServedBody {
+                inner,
+                progress: Progress::current(),
+                ended: false,
+                trailers: None,
+                _serving: serving,
+            })
         })
     }
 }
 
 pin_project! {
     /// A response's body: the request is being served until it is gone.
+    ///
+    /// On HTTP/2 it does not end before the peer has taken all of it: a stream that has ended is out
+    /// of its task's hands, and what h2 still keeps of it could not be taken back.
     struct ServedBody {
         #[pin]
         inner: Body,
+        progress: Option<Arc<Progress>>,
+        ended: bool,
+        trailers: Option<HeaderMap>,
         _serving: Option<Serving>,
     }
 }
 
 impl http_body::Body for ServedBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.project().inner.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Piece>, BoxError>>> {
+        let this = self.project();
+        if !*this.ended {
+            let frame = ready!(this.inner.poll_frame(cx)?).map(Frame::into_data);
+            match frame {
+                Some(Ok(bytes)) => {
+                    let piece = Piece::new(bytes, this.progress.clone());
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                Some(Err(frame)) => *this.trailers = frame.into_trailers().ok(),
+                None => {}
+            }
+            *this.ended = true;
+        }
+        if let Some(progress) = this.progress {
+            ready!(progress.poll_clear(cx));
+        }
+        Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let clear = self.progress.as_deref().is_none_or(Progress::is_clear);
+        self.trailers.is_none() && clear && (self.ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,16 +3,14 @@
 //! hyper has no deadline while it detects the protocol, one only for HTTP/1 heads, and none for a
 //! client that stops reading. This wrapper has all three, below the protocol:
 //! - from accept to the first whole request head: `head_timeout`;
-//! - between requests: `idle_timeout`; for HTTP/1, from the next head's first byte: `head_timeout`;
-//! - while a response waits to be taken: `write_timeout` without a byte taken.
+//! - from a response's end: `idle_timeout`; for HTTP/1, from the next head's first byte: `head_timeout`;
+//! - while a response waits to be taken: `write_timeout` without a byte taken. HTTP/2 can also hold
+//!   a response above the socket; [`stream`](super::stream) watches that.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -31,11 +29,17 @@ pub(super) struct Deadlines {
 }
 
 /// What the connection's service tells its socket: which requests are being served.
-#[derive(Debug, Default)]
-pub(super) struct Activity {
-    in_flight: AtomicUsize,
-    started: AtomicUsize,
-    multiplexed: AtomicBool,
+#[derive(Debug)]
+pub(super) struct Activity(Mutex<Served>);
+
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    in_flight: usize,
+    multiplexed: bool,
+    /// Requests that began or ended.
+    changes: usize,
+    /// When the last of them did.
+    changed: Instant,
 }
 
 /// A request being served; over when dropped.
@@ -43,18 +47,43 @@ pub(super) struct Activity {
 pub(super) struct Serving(Arc<Activity>);
 
 impl Activity {
+    /// Of a connection on which nothing was served yet.
+    pub(super) fn new() -> Self {
+        let changed = Instant::now();
+        Self(Mutex::new(Served { in_flight: 0, multiplexed: false, changes: 0, changed }))
+    }
+
     /// A request's head has come.
     pub(super) fn begin(self: &Arc<Self>, version: http::Version) -> Serving {
-        self.multiplexed.store(version == http::Version::HTTP_2, Ordering::Relaxed);
-        self.started.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Release);
+        let mut served = self.lock();
+        served.multiplexed = version == http::Version::HTTP_2;
+        served.in_flight += 1;
+        served.change();
+        drop(served);
         Serving(self.clone())
+    }
+
+    fn served(&self) -> Served {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Served> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Served {
+    fn change(&mut self) {
+        self.changes += 1;
+        self.changed = Instant::now();
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Release);
+        let mut served = self.0.lock();
+        served.in_flight -= 1;
+        served.change();
     }
 }
 
@@ -64,10 +93,12 @@ pub(super) struct Guarded<I> {
     io: I,
     activity: Arc<Activity>,
     deadlines: Deadlines,
-    /// Requests begun when the current wait for a request started.
+    /// The changes of the activity that were seen.
     epoch: usize,
     /// Whether part of the awaited head has come.
     head_begun: bool,
+    /// When the socket last took a byte.
+    written: Option<Instant>,
     read: Timer,
     write: Option<Timer>,
 }
@@ -75,23 +106,25 @@ pub(super) struct Guarded<I> {
 impl<I> Guarded<I> {
     pub(super) fn new(io: I, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
         let read = Timer::after(deadlines.head);
-        Self { io, activity, deadlines, epoch: 0, head_begun: true, read, write: None }
+        Self { io, activity, deadlines, epoch: 0, head_begun: true, written: None, read, write: None }
     }
 
-    /// Before a read: a request may have been answered since the last one.
+    /// Before a read: a request may have come or been answered since the last one.
     fn before_read(&mut self) {
-        let started = self.activity.started.load(Ordering::Relaxed);
-        if started != self.epoch {
-            self.epoch = started;
+        let served = self.activity.served();
+        if served.changes != self.epoch {
+            self.epoch = served.changes;
             self.head_begun = false;
-            self.read.set(self.deadlines.idle);
+            self.read.set_at(served.changed + self.deadlines.idle);
         }
     }
 
-    /// After bytes were read: they may be a head's first. An idle HTTP/2 connection may also
-    /// answer pings, so there only the idle deadline counts.
+    /// After bytes were read: they may be a head's first. While a request is served they are its
+    /// body's. An idle HTTP/2 connection may also answer pings, so there only the idle deadline
+    /// counts.
     fn after_read(&mut self) {
-        if !self.head_begun && !self.activity.multiplexed.load(Ordering::Relaxed) {
+        let served = self.activity.served();
+        if !self.head_begun && served.in_flight == 0 && !served.multiplexed {
             self.head_begun = true;
             self.read.set(self.deadlines.head);
         }
@@ -101,11 +134,19 @@ impl<I> Guarded<I> {
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.read.poll(cx));
-            if self.activity.in_flight.load(Ordering::Acquire) == 0 {
-                return Poll::Ready(Err(timed_out("no whole request head in time")));
+            let served = self.activity.served();
+            if served.in_flight > 0 || self.write.is_some() {
+                // A request is being served, or its answer taken: others watch over that. Look again
+                // later.
+                self.read.set(self.deadlines.idle);
+                continue;
             }
-            // A request is being served; its own layers watch over it. Look again later.
-            self.read.set(self.deadlines.idle);
+            // An answer ends when its last byte is taken. (On HTTP/2 that may have been a ping.)
+            let idle_since = self.written.filter(|_| !self.head_begun && !served.multiplexed);
+            match idle_since.map(|written| written + self.deadlines.idle) {
+                Some(deadline) if deadline > Instant::now() => self.read.set_at(deadline),
+                _ => return Poll::Ready(Err(timed_out("no whole request head in time"))),
+            }
         }
     }
 
@@ -124,6 +165,7 @@ impl<I> Guarded<I> {
         match written {
             Poll::Ready(result) => {
                 self.write = None;
+                self.written = Some(Instant::now());
                 Poll::Ready(result)
             }
             Poll::Pending => self.poll_write_deadline(cx).map(Err),
@@ -188,7 +230,11 @@ impl Timer {
     }
 
     fn set(&mut self, duration: Duration) {
-        self.deadline = Instant::now() + duration;
+        self.set_at(Instant::now() + duration);
+    }
+
+    fn set_at(&mut self, deadline: Instant) {
+        self.deadline = deadline;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -225,7 +271,7 @@ mod tests {
 
     fn guarded(buffer: usize) -> (Guarded<DuplexStream>, DuplexStream, Arc<Activity>) {
         let (server, client) = duplex(buffer);
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(Activity::new());
         (Guarded::new(server, activity.clone(), DEADLINES), client, activity)
     }
 
@@ -281,7 +327,66 @@ mod tests {
         let read = tokio::time::timeout(Duration::from_secs(3_600), io.read_u8()).await;
         assert!(read.is_err(), "still waiting after an hour");
         drop(serving);
-        assert!(seconds_to_timeout(&mut io).await <= 60);
+        assert_eq!(seconds_to_timeout(&mut io).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn body_that_comes_after_its_head_is_no_next_head() {
+        let (mut io, mut client, activity) = guarded(64);
+        let serving = activity.begin(http::Version::HTTP_11);
+        client.write_all(b"{").await.expect("written");
+        assert_eq!(io.read_u8().await.expect("read"), b'{');
+        drop(serving);
+        assert_eq!(seconds_to_timeout(&mut io).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_time_counts_from_the_end_of_the_answer() {
+        let (mut io, _client, activity) = guarded(64);
+        let serving = activity.begin(http::Version::HTTP_11);
+        let served = tokio::spawn(async move {
+            tokio::time::sleep(DEADLINES.idle * 9 / 10).await;
+            drop(serving);
+        });
+        // The read waits all along.
+        assert_eq!(seconds_to_timeout(&mut io).await, 54 + 60);
+        served.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_that_begins_after_the_answer_has_the_head_timeout() {
+        let (mut io, mut client, activity) = guarded(64);
+        let serving = activity.begin(http::Version::HTTP_11);
+        let client = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            drop(serving);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            client.write_all(b"G").await.expect("written");
+            client
+        });
+        assert_eq!(io.read_u8().await.expect("read"), b'G');
+        assert_eq!(seconds_to_timeout(&mut io).await, 10);
+        client.await.expect("no panic");
+    }
+
+    /// The body may be gone while its last piece, which may be all of it, is on its way.
+    #[tokio::test(start_paused = true)]
+    async fn answer_that_is_taken_slowly_is_not_idle_until_it_is_taken() {
+        let (io, mut client, activity) = guarded(1);
+        drop(activity.begin(http::Version::HTTP_11));
+        let (mut read, mut write) = tokio::io::split(io);
+        let taken = async {
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                client.read_u8().await.expect("a byte");
+            }
+        };
+        let started = Instant::now();
+        let (error, written, ()) = tokio::join!(read.read_u8(), write.write_all(b"abcdef"), taken);
+        written.expect("written in two minutes");
+        assert_eq!(error.expect_err("a timeout").kind(), io::ErrorKind::TimedOut);
+        // The last byte found its place when the one before was taken.
+        assert_eq!(started.elapsed().as_secs(), 100 + 60);
     }
 
     #[tokio::test(start_paused = true)]

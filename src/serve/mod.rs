@@ -3,6 +3,7 @@
 mod connection;
 mod io;
 mod listen;
+mod stream;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -26,9 +27,10 @@ pub struct Config {
     pub max_connections: usize,
     /// From accept to a whole request head, and from a later head's first byte to its last.
     pub head_timeout: Duration,
-    /// A connection without a request is closed after this long.
+    /// A connection is closed this long after its last response, if no request comes.
     pub idle_timeout: Duration,
-    /// A client that takes no byte of a response for this long is cut off.
+    /// A client that takes no byte of a response for this long is cut off: the connection, or on
+    /// HTTP/2 that response's stream.
     pub write_timeout: Duration,
     /// After SIGTERM: readiness fails, but new requests are still taken, for this long.
     pub shutdown_delay: Duration,

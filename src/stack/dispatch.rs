@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use layers::{Body, BoxError};
 use pin_project_lite::pin_project;
 use tower::{
@@ -109,6 +109,16 @@ impl Dispatch {
             Target::Nowhere => None,
         }
     }
+
+    /// What `*` is: the server as a whole (RFC 9110, section 9.3.7).
+    fn options(&self) -> Response<Body> {
+        let operations_alone = self.routes.mcp.is_none();
+        let allow = if operations_alone { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, DELETE, OPTIONS" };
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        response
+    }
 }
 
 impl Service<Request<Body>> for Dispatch {
@@ -122,12 +132,12 @@ impl Service<Request<Body>> for Dispatch {
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        match self.route(request.uri().path()) {
-            Some(route) => ResponseFuture::Route { inner: route.clone().oneshot(request) },
-            None => {
-                ResponseFuture::Answer { inner: std::future::ready(Ok(Problem::not_found().into_response())) }
-            }
-        }
+        let answer = match self.route(request.uri().path()) {
+            Some(route) => return ResponseFuture::Route { inner: route.clone().oneshot(request) },
+            None if request.method() == Method::OPTIONS && request.uri().path() == "*" => self.options(),
+            None => Problem::not_found().into_response(),
+        };
+        ResponseFuture::Answer { inner: std::future::ready(Ok(answer)) }
     }
 }
 

@@ -44,7 +44,8 @@ async fn host_that_is_not_ours_is_refused() {
 async fn host_that_is_none_or_two_is_a_bad_request() {
     let server = TestServer::start().await;
     let elsewhere = |path: &str| format!("http://evil.example{path}");
-    for (method, path) in GUARDED {
+    let open = OPEN.into_iter().chain(["/", "/nowhere", "*"]).map(|path| ("GET", path));
+    for (method, path) in GUARDED.into_iter().chain(open).chain([("OPTIONS", "*")]) {
         for hosts in [
             &["Host: localhost", "Host: localhost"][..],
             &["Host: localhost", "Host: evil.example"],
@@ -57,6 +58,8 @@ async fn host_that_is_none_or_two_is_a_bad_request() {
             let answer = ask(&server, method, path, hosts).await.answer();
             answer.assert_refused(path, 400, "bad-host");
         }
+    }
+    for (method, path) in GUARDED {
         // The target says another name than the header.
         let answer = ask(&server, method, &elsewhere(path), &["Host: localhost"]).await.answer();
         answer.assert_refused(path, 400, "bad-host");
@@ -120,6 +123,26 @@ async fn health_and_metrics_answer_under_any_name() {
             assert_eq!(answer.statuses(), [200], "{path} as {host}");
         }
     }
+}
+
+#[tokio::test]
+async fn http_1_0_without_host_is_told_about_health_alone() {
+    let server = TestServer::start().await;
+    for (path, status) in
+        OPEN.map(|path| (path, 200)).into_iter().chain([("/nowhere", 404), ("/images/", 400)])
+    {
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let answer = send_raw(server.authority(), request.as_bytes()).await.text();
+        assert!(answer.starts_with(&format!("HTTP/1.0 {status} ")), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn options_of_the_server_as_a_whole_are_told() {
+    let server = TestServer::start().await;
+    let answer = ask(&server, "OPTIONS", "*", &["Host: any.example"]).await.answer();
+    assert_eq!((answer.status, answer.header("allow")), (204, "GET, HEAD, POST, DELETE, OPTIONS"));
+    assert_eq!(ask(&server, "GET", "*", &["Host: localhost"]).await.statuses(), [404]);
 }
 
 #[tokio::test]

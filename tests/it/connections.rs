@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, RawAnswer, read_to_close, send_raw, until, within},
+    client::{Answer, Client, RawAnswer, read_to_close, send_raw, until, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
     http2, large,
     server::TestServer,
@@ -102,14 +102,51 @@ async fn idle_connection_is_closed() {
     assert!(!send_raw(server.authority(), &request).await.text().is_empty());
 }
 
+/// Sends a request's head, and its body a moment later.
+async fn send_split(stream: &mut TcpStream) {
+    let body = r#"{"prompt":""}"#;
+    let head = format!(
+        "POST {GENERATE_IMAGE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("taken");
+    sleep(Duration::from_millis(50)).await;
+    stream.write_all(body.as_bytes()).await.expect("taken");
+}
+
+#[tokio::test]
+async fn connection_whose_body_came_after_its_head_is_kept_and_then_idle() {
+    let server = TestServer::start_with(&[("HEAD_TIMEOUT", SHORT), ("IDLE_TIMEOUT", LONG)]).await;
+    let mut stream = connect(&server).await;
+    for _ in 0..2 {
+        send_split(&mut stream).await;
+        assert!(read_answer(&mut stream).await.contains("422"));
+        // Longer than a head may take: none has begun.
+        let mut byte = [0];
+        let wait = timeout(Duration::from_secs(1), stream.peek(&mut byte));
+        assert!(wait.await.is_err(), "neither closed nor spoken on");
+    }
+
+    let server = TestServer::start_with(&[("IDLE_TIMEOUT", SHORT), ("HEAD_TIMEOUT", LONG)]).await;
+    let mut stream = connect(&server).await;
+    send_split(&mut stream).await;
+    assert!(read_answer(&mut stream).await.contains("422"));
+    read_to_close(&mut stream).await;
+}
+
 #[tokio::test]
 async fn connection_that_waits_for_its_answer_is_not_closed() {
-    let fake = FakePredictor::start(repeat_n(Prediction::drawn().delay(Duration::from_secs(1)), 2)).await;
+    let fake = FakePredictor::start(repeat_n(Prediction::drawn().delay(Duration::from_secs(1)), 4)).await;
     let settings = [("HEAD_TIMEOUT", SHORT), ("IDLE_TIMEOUT", SHORT), ("WRITE_TIMEOUT", SHORT)];
     let server = TestServer::in_front_of(&fake, &settings).await;
     let small = json!({"prompt": "a fox", "width": 64, "height": 64});
     for client in [server.client(), Client::http2(&server.url(""))] {
         assert_eq!(client.generate(&small).await.status, 200);
+        // Nor is an answer whose head is there, and which has nothing to say for now.
+        let events = client.post(GENERATE_IMAGE, small.to_string()).header("accept", "text/event-stream");
+        let events = Answer::of(events).await;
+        assert!(events.status == 200 && events.text().contains("event: result"), "{}", events.text());
     }
 }
 
@@ -159,6 +196,63 @@ async fn reader_that_stops_is_cut_off_and_one_that_is_slow_is_not() {
         }
     }
     assert!(body_of(&read) == image.bytes);
+}
+
+/// Reads frames, acknowledges what has to be, and returns the first that is wanted.
+async fn next_frame(stream: &mut TcpStream, wanted: impl Fn(&http2::Frame) -> bool) -> http2::Frame {
+    within(async {
+        loop {
+            let frame = http2::Frame::read(stream).await.expect("a frame");
+            if let Some(acknowledgement) = frame.acknowledgement() {
+                stream.write_all(&acknowledgement).await.expect("taken");
+            }
+            if wanted(&frame) {
+                break frame;
+            }
+        }
+    })
+    .await
+}
+
+/// The peer reads the socket and answers pings, but takes nothing, or next to nothing, of what it
+/// asked for.
+#[tokio::test]
+async fn http_2_stream_that_is_not_taken_is_reset_and_its_connection_goes_on() {
+    const STREAMS: u32 = 20;
+    let server = TestServer::start_with(&[("WRITE_TIMEOUT", SHORT), ("IDLE_TIMEOUT", LONG)]).await;
+    let image = large::stored(server.folder(), 1, Duration::ZERO, Duration::from_secs(3600)).await;
+    let [whole, thumbnail] = ["", "?w=64"].map(|query| format!("{}{query}", large::path_of(&image)));
+    for window in [0, 1] {
+        let mut stream = connect(&server).await;
+        stream.write_all(&http2::preface_with_window(window)).await.expect("taken");
+        let held = (0..STREAMS).map(|number| 2 * number + 1);
+        let paths = [whole.as_str(), &thumbnail, "/health", "/nowhere"].into_iter().cycle();
+        let requests: Vec<_> = held.clone().zip(paths).flat_map(|(id, path)| http2::get(id, path)).collect();
+        stream.write_all(&requests).await.expect("taken");
+        let mut resets = Vec::new();
+        for _ in held.clone() {
+            resets.push(next_frame(&mut stream, http2::Frame::is_reset).await.stream);
+        }
+        resets.sort_unstable();
+        assert!(held.eq(resets), "each stream is reset once");
+
+        // One that is taken comes whole, on the same connection.
+        let next = 2 * STREAMS + 1;
+        let plenty = u32::try_from(image.bytes.len() + 65_535).expect("fits");
+        let windows = [0, next].map(|stream| http2::window_update(stream, plenty)).concat();
+        let request = [http2::get(next, &whole), windows].concat();
+        stream.write_all(&request).await.expect("taken");
+        let mut body = Vec::new();
+        loop {
+            let frame = next_frame(&mut stream, |frame| frame.is_data() || frame.is_reset()).await;
+            assert!(frame.stream == next && frame.is_data(), "{} was reset", frame.stream);
+            body.extend_from_slice(&frame.payload);
+            if frame.ends_stream() {
+                break;
+            }
+        }
+        assert!(body == image.bytes);
+    }
 }
 
 fn body_of(answer: &[u8]) -> &[u8] {

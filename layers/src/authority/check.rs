@@ -15,16 +15,27 @@ pub(super) fn check(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), BoxError> {
-    let authority = authority(version, uri, headers)?;
-    let asked = HostPort::parse(authority).ok_or(BadHost::Invalid)?;
+    let (authority, asked) = authority(version, uri, headers)?;
     if !allowed.allows_host(&asked) {
         return Err(HostRefused { host: authority.into() }.into());
     }
     check_origin(allowed, headers)
 }
 
-/// The one authority of a request, as written.
-fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, BadHost> {
+/// Whether there is one authority at all; HTTP/1.0 may do without (RFC 9112, section 3.2).
+pub(super) fn is_named(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), BadHost> {
+    match authority(version, uri, headers) {
+        Err(BadHost::Missing) if version < Version::HTTP_11 => Ok(()),
+        named => named.map(drop),
+    }
+}
+
+/// The one authority of a request: as written, and read.
+fn authority<'a>(
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<(&'a str, HostPort<'a>), BadHost> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -32,14 +43,15 @@ fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Resu
     }
     let host = host.map(|value| value.to_str().map_err(|_| BadHost::Invalid)).transpose()?;
     let target = uri.authority().map(http::uri::Authority::as_str);
+    let parse = |written| HostPort::parse(written).ok_or(BadHost::Invalid);
     match (host, target) {
         (None, None) => Err(BadHost::Missing),
         // HTTP/1.1 wants a Host even beside an absolute target (RFC 9112, section 3.2).
         (None, Some(_)) if version < Version::HTTP_2 => Err(BadHost::Missing),
-        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (Some(one), None) | (None, Some(one)) => Ok((one, parse(one)?)),
         (Some(host), Some(target)) => {
-            let parsed = HostPort::parse(host).zip(HostPort::parse(target)).ok_or(BadHost::Invalid)?;
-            if parsed.0.is(&parsed.1) { Ok(host) } else { Err(BadHost::Disagrees) }
+            let (asked, targeted) = (parse(host)?, parse(target)?);
+            if asked.is(&targeted) { Ok((host, asked)) } else { Err(BadHost::Disagrees) }
         }
     }
 }
@@ -109,6 +121,37 @@ mod tests {
         assert_eq!(bad_host(H1, "http://evil.example/x", &[("host", "localhost")]), BadHost::Disagrees);
         assert_eq!(bad_host(H2, "http://localhost/x", &[("host", "evil.example")]), BadHost::Disagrees);
         assert_eq!(bad_host(H1, "http://localhost:1/x", &[("host", "localhost:2")]), BadHost::Disagrees);
+    }
+
+    #[test]
+    fn host_of_any_name_is_named_and_http_1_0_may_have_none() {
+        const H1_0: Version = Version::HTTP_10;
+        let named = |version, uri, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_static(host));
+            }
+            is_named(version, &Uri::from_static(uri), &headers)
+        };
+        for (version, uri, hosts) in [
+            (H1, "/x", &["evil.example"][..]),
+            (H1, "*", &["10.0.0.7:8000"]),
+            (H2, "http://evil.example/x", &[]),
+            (H1_0, "/x", &[]),
+            (H1_0, "/x", &["evil.example"]),
+        ] {
+            assert_eq!(named(version, uri, hosts), Ok(()), "{version:?} {uri} {hosts:?}");
+        }
+        for (version, hosts, cause) in [
+            (H1, &[][..], BadHost::Missing),
+            (H2, &[], BadHost::Missing),
+            (H1, &["a.example", "a.example"], BadHost::Several),
+            (H1_0, &["a.example", "b.example"], BadHost::Several),
+            (H1, &["a b"], BadHost::Invalid),
+            (H1_0, &[""], BadHost::Invalid),
+        ] {
+            assert_eq!(named(version, "/x", hosts), Err(cause), "{version:?} {hosts:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! [`BadHost`](crate::BadHost), [`HostRefused`](crate::HostRefused) and [`OriginRefused`](crate::OriginRefused).
 //!
 //! Always allowed are the loopback names `localhost`, `127.0.0.0/8` and `[::1]` with any port, and `http` and `https`
-//! origins of these. The rest is a list, see [`AllowedAuthorities::new`].
+//! origins of these. The rest is a list, see [`AllowedAuthorities::new`]. Where any name will do, [`NamedLayer`] still
+//! wants that there is exactly one.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -33,6 +34,7 @@
 
 mod allowed;
 mod check;
+mod named;
 mod parse;
 
 use std::task::{Context, Poll};
@@ -42,6 +44,7 @@ use tower::{Layer, Service};
 
 pub use crate::gate::ResponseFuture;
 pub use allowed::{AllowedAuthorities, EntryKind, InvalidEntries, InvalidEntry};
+pub use named::{Named, NamedLayer};
 
 use crate::BoxError;
 
