@@ -24,8 +24,9 @@ use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
     body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, client_addr::ClientAddr,
     client_addr::ClientAddrLayer, client_addr::TrustedProxies, deadline::DeadlineLayer,
-    http_metrics::HttpMetricsLayer, options::OptionsLayer, panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer,
-    request_id::RequestIdLayer, rescue::RescueLayer, trace::Record, trace::TraceLayer,
+    http_metrics::HttpMetricsLayer, options::OptionsLayer, panic::CatchPanicLayer, rate_limit::Quota,
+    rate_limit::RateLimitLayer, request_id::RequestIdLayer, rescue::RescueLayer, trace::Record,
+    trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
@@ -153,9 +154,7 @@ impl Stack {
                 images.clone(),
                 config,
             )),
-            gallery: config
-                .gallery
-                .then(|| image_chain(Gallery::new(), &authorities, images, config)),
+            gallery: config.gallery.then(|| image_chain(Gallery::new(), &authorities, images, config)),
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
         };

@@ -57,9 +57,7 @@ impl<'a> Page<'a> {
 
     fn new(delivery: &'a Delivery) -> Self {
         let preview = delivery.sizes().at_least(PREVIEW_WIDTH);
-        // Doubled again and again it becomes a whole page, and not more.
-        let mut json = Vec::with_capacity(PAGE_BYTES >> 8);
-        json.extend_from_slice(br#"{"images":["#);
+        let json = br#"{"images":["#.to_vec();
         Self {
             delivery,
             now: Utc::now(),
@@ -83,9 +81,9 @@ impl<'a> Page<'a> {
             if self.json.len() + 1 + entry.len() + Self::END_BYTES > PAGE_BYTES {
                 return Ok(Taken::No);
             }
-            self.json.push(b',');
+            self.write(b",");
         }
-        self.json.extend_from_slice(&entry);
+        self.write(&entry);
         self.images += 1;
         self.last = Some(metadata.image_id);
         Ok(Taken::Yes)
@@ -97,8 +95,17 @@ impl<'a> Page<'a> {
             Some(id) => format!(r#"],"next_cursor":"{id}"}}"#),
             None => r#"],"next_cursor":null}"#.to_owned(),
         };
-        self.json.extend_from_slice(end.as_bytes());
+        self.write(end.as_bytes());
         self.json
+    }
+
+    /// A `Vec` left to itself would grow to twice what a page may hold.
+    fn write(&mut self, text: &[u8]) {
+        let needed = self.json.len() + text.len();
+        if needed > self.json.capacity() {
+            self.json.reserve_exact(needed.next_power_of_two() - self.json.len());
+        }
+        self.json.extend_from_slice(text);
     }
 }
 

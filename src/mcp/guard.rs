@@ -220,7 +220,9 @@ fn unreadable(error: &(dyn StdError + 'static), max_bytes: usize) -> Refusal {
 
 /// Whether the client accepts both types that a response may have.
 fn accepts_both(headers: &HeaderMap) -> bool {
-    ["application/json", "text/event-stream"].iter().all(|media_type| accepted(headers, media_type).weight > 0)
+    ["application/json", "text/event-stream"]
+        .iter()
+        .all(|media_type| accepted(headers, media_type).weight > 0)
 }
 
 /// Counts from zero.
