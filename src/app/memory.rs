@@ -27,7 +27,7 @@ pub(super) fn budget(config: &Config) -> [(&'static str, u64); 7] {
         // Bytes, and what is known of them.
         ("cache", config.images.cache_bytes.max(LEAST_CACHE) / 16 * 17),
         ("delivery", config.storage.backend.delivery_memory(config.serve.max_connections as u64)),
-        ("listings", LISTINGS_MEMORY),
+        ("listings", LISTINGS_MEMORY as u64),
         ("store", stored),
     ]
 }

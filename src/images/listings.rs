@@ -11,7 +11,7 @@ use tokio::{
 use super::error::Error;
 
 /// Bytes that pages of the list hold at most, those being made and those being sent.
-pub const LISTINGS_MEMORY: u64 = 24 << 20;
+pub const LISTINGS_MEMORY: usize = 24 << 20;
 
 /// Bytes of a page at most, but for a single image that has more.
 pub(super) const PAGE_BYTES: usize = 4 << 20;
@@ -19,10 +19,11 @@ pub(super) const PAGE_BYTES: usize = 4 << 20;
 /// 5 MiB.
 pub(super) const LOOKED_AT_ONCE: usize = 64;
 
-/// What a page takes while it is made: itself, the half of it that it grows out of, and the metadata.
-const MAKING: usize = 12 << 20;
 /// Bytes of one permit.
 const UNIT: usize = 16 << 10;
+/// Permits of a page while it is made, 12 MiB: itself, the half of it that it grows out of, and the
+/// metadata.
+const MAKING: u32 = 768;
 /// A request waits for room no longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,14 +44,14 @@ struct Page {
 
 impl Default for Listings {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(units(LISTINGS_MEMORY as usize) as usize)))
+        Self(Arc::new(Semaphore::new(LISTINGS_MEMORY / UNIT)))
     }
 }
 
 impl Listings {
     /// Room to make a page in, in the order of asking.
     pub(super) async fn room(&self) -> Result<Room, Error> {
-        let room = Arc::clone(&self.0).acquire_many_owned(units(MAKING));
+        let room = Arc::clone(&self.0).acquire_many_owned(MAKING);
         match timeout(PATIENCE, room).await {
             Ok(Ok(permit)) => Ok(Room(permit)),
             Ok(Err(_)) | Err(_) => Err(Error::ListingsBusy),
@@ -61,7 +62,7 @@ impl Listings {
 impl Room {
     /// The page as it is sent; it keeps the room that it takes, and no more.
     pub(super) fn keep(mut self, json: Vec<u8>) -> Bytes {
-        let spare = self.0.num_permits().saturating_sub(units(json.capacity()) as usize);
+        let spare = self.0.num_permits().saturating_sub(json.capacity().div_ceil(UNIT));
         drop(self.0.split(spare));
         Bytes::from_owner(Page { json, _room: self })
     }
@@ -71,10 +72,6 @@ impl AsRef<[u8]> for Page {
     fn as_ref(&self) -> &[u8] {
         &self.json
     }
-}
-
-const fn units(bytes: usize) -> u32 {
-    bytes.div_ceil(UNIT) as u32
 }
 
 #[cfg(test)]

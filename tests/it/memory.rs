@@ -111,7 +111,7 @@ async fn listings_that_are_not_read_stay_within_their_room() {
     const READERS: usize = 8;
     let server = Process::start(&[]).await;
     let first = large::stored(&server.images(), 0, Duration::ZERO, Duration::from_secs(3600)).await;
-    let store = FileStore::open(server.images(), "http://localhost", false).expect("a store");
+    let store = FileStore::open(&server.images(), "http://localhost", false).expect("a store");
     for _ in 1..IMAGES {
         let mut image = first.clone();
         image.metadata.image_id = ImageId::now();
@@ -141,7 +141,7 @@ async fn listings_that_are_not_read_stay_within_their_room() {
     assert!(answers.iter().all(|(begin, _)| ["HTTP/1.1 200", "HTTP/1.1 503"].contains(&begin.as_str())));
     assert!((1..READERS).contains(&served), "{served} were served");
     let cost = server.peak_memory() - before;
-    assert!(cost < LISTINGS_MEMORY + 8 * MIB, "{} MiB", cost / MIB);
+    assert!(cost < LISTINGS_MEMORY as u64 + 8 * MIB, "{} MiB", cost / MIB);
 }
 
 /// What the server says it takes at most (`docs/memory.md`), for images of this side. Of the 16 bytes
