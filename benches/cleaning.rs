@@ -164,7 +164,7 @@ async fn saves(folder: &Path) {
 
 fn open(folder: &Path, sync: bool) -> Store {
     let backend = Backend::File { path: folder.to_owned() };
-    storage::open(&Config { backend, public_base_url: "http://localhost".to_owned(), sync }).unwrap()
+    storage::open(&Config { backend, sync }).unwrap()
 }
 
 fn image(image_id: ImageId, length: usize, expiry: SystemTime) -> NewImage {

@@ -156,7 +156,7 @@ fn store(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store");
     group.sample_size(20);
     for (name, sync) in [("save, synced", true), ("save", false)] {
-        let store = FileStore::open(&folder.path().join(sync.to_string()), "http://localhost", sync).unwrap();
+        let store = FileStore::open(&folder.path().join(sync.to_string()), sync).unwrap();
         group.bench_function(name, |bencher| {
             bencher.to_async(&runtime).iter_batched(
                 || NewImage { bytes: bytes.clone(), metadata: metadata(&bytes) },
@@ -173,7 +173,7 @@ fn store(criterion: &mut Criterion) {
         });
     }
 
-    let store = FileStore::open(&folder.path().join("read"), "http://localhost", false).unwrap();
+    let store = FileStore::open(&folder.path().join("read"), false).unwrap();
     let metadata = metadata(&bytes);
     let (id, length) = (metadata.image_id, metadata.size_bytes);
     runtime.block_on(store.save(NewImage { bytes, metadata })).unwrap();

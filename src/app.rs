@@ -232,7 +232,6 @@ fn name_the_port(config: &mut Config, port: u16) {
         && let Some(base) = config.public_base_url.strip_suffix(":0")
     {
         config.public_base_url = format!("{base}:{port}");
-        config.storage.public_base_url.clone_from(&config.public_base_url);
         if !config.images.cdn {
             config.images.urls = config.images.urls.with_base(&config.public_base_url);
             config.generate.urls = config.images.urls.clone();

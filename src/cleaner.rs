@@ -195,6 +195,7 @@ fn register_counters() {
         counter!("mcp_image_cleaner_runs_total", "outcome" => outcome).increment(0);
     }
     count(&Cleaned::default());
+    quota::register_counters();
 }
 
 fn count(cleaned: &Cleaned) {

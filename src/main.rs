@@ -26,9 +26,9 @@ fn main() -> ExitCode {
     match cli.command() {
         Command::Serve => with_config(&cli, serve),
         Command::Clean { json } => with_config(&cli, |config| clean(config, json)),
-        Command::Images(args) => with_config(&cli, |config| {
-            Ok(runtime(config.workers)?.block_on(cli::run_images(&config.storage, args))?)
-        }),
+        Command::Images(args) => {
+            with_config(&cli, |config| Ok(runtime(config.workers)?.block_on(cli::run_images(&config, args))?))
+        }
         Command::Migrate(args) => {
             with_config(
                 &cli,

@@ -13,7 +13,7 @@ use super::{
     table,
 };
 use crate::{
-    image::{ImageId, Metadata},
+    image::{ImageId, ImageUrls, Metadata},
     storage::{self, ImageStore, ListQuery},
 };
 
@@ -57,12 +57,13 @@ pub enum ImagesCommand {
     },
 }
 
-/// Runs a command on a store.
+/// Runs a command on a store; clients get its images at `urls`.
 ///
 /// # Errors
 /// When the store fails, when an image that was named is not there, and when one is damaged.
 pub async fn run(
     store: Arc<dyn ImageStore>,
+    urls: &ImageUrls,
     command: ImagesCommand,
     output: &mut Output,
 ) -> Result<(), Error> {
@@ -70,7 +71,7 @@ pub async fn run(
         ImagesCommand::List { prefix, cursor, limit } => {
             list(&*store, prefix, cursor, limit.get(), output).await
         }
-        ImagesCommand::Show { id } => show(&*store, id, output).await,
+        ImagesCommand::Show { id } => show(&*store, urls, id, output).await,
         ImagesCommand::Delete { ids } => delete(&*store, &ids, output).await,
         ImagesCommand::Verify { ids } => verify(store, ids, output).await,
     }
@@ -103,14 +104,20 @@ async fn list(
     }
 }
 
-async fn show(store: &dyn ImageStore, id: ImageId, output: &mut Output) -> Result<(), Error> {
+async fn show(
+    store: &dyn ImageStore,
+    urls: &ImageUrls,
+    id: ImageId,
+    output: &mut Output,
+) -> Result<(), Error> {
     let metadata = match store.metadata(id).await {
         Err(storage::Error::NotFound) => return Err(Error::Absent { absent: 1, named: 1 }),
         metadata => metadata?,
     };
+    let url = urls.url(&metadata, Utc::now());
     let mut value = json!(metadata);
-    value["url"] = store.url(&metadata).into();
-    output.line(&value, || description(&metadata, &store.url(&metadata)))?;
+    value["url"] = url.as_str().into();
+    output.line(&value, || description(&metadata, &url))?;
     Ok(())
 }
 

@@ -120,11 +120,6 @@ impl Keeper {
     }
 
     async fn count(&self, storage: &Storage) -> Result<Counted, Error> {
-        // There from the beginning, so that a first eviction shows as an increase.
-        for reason in REASONS {
-            counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
-            counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
-        }
         let started = Instant::now();
         let mut counted = Counted { stored: Stored::default(), oldest: None };
         let mut walk = storage.images.walk();
@@ -183,6 +178,14 @@ async fn evict(storage: &Storage, chosen: Chosen) -> Result<Evicted, Error> {
     Ok(total)
 }
 
+/// Counts from zero, so that a first eviction shows as an increase.
+pub(super) fn register_counters() {
+    for reason in REASONS {
+        counter!("mcp_image_cleaner_evicted_images_total", "reason" => reason).increment(0);
+        counter!("mcp_image_cleaner_evicted_bytes_total", "reason" => reason).increment(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn choice_after_another_was_faster_is_none() {
         let backend = Backend::Memory { max_bytes: 1 << 20 };
-        let config = Config { backend, public_base_url: String::new(), sync: false };
+        let config = Config { backend, sync: false };
         let storage = Storage::open(&config).unwrap();
         let images = crate::cleaner::tests::save_some(&storage, 3).await;
         let excess = Stored { images: 2, bytes: 0 };

@@ -51,10 +51,6 @@ impl ImageStore for Noted {
         Ok(false)
     }
 
-    fn url(&self, metadata: &Metadata) -> String {
-        metadata.file_name()
-    }
-
     async fn list(&self, _: ListQuery) -> Result<Page, Error> {
         Ok(Page::default())
     }
@@ -107,11 +103,7 @@ async fn cleaner_starts_soon_and_comes_by_every_interval_with_jitter() {
 
 /// A store in memory with so many images of 100 bytes, an hour old and with days to live.
 async fn filled(images: u64) -> (Storage, Vec<ImageId>) {
-    let config = storage::Config {
-        backend: storage::Backend::Memory { max_bytes: 1 << 20 },
-        public_base_url: "http://localhost".to_owned(),
-        sync: false,
-    };
+    let config = storage::Config { backend: storage::Backend::Memory { max_bytes: 1 << 20 }, sync: false };
     let storage = Storage::open(&config).unwrap();
     let ids = save_some(&storage, images).await;
     (storage, ids)

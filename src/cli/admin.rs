@@ -60,9 +60,10 @@ pub enum Error {
 ///
 /// # Errors
 /// When the storage fails, when an image that was named is not there, and when one is damaged.
-pub async fn run_images(config: &storage::Config, args: ImagesArgs) -> Result<(), Error> {
-    let storage = open(config)?;
-    Ok(admin::images(storage.images, args.command, &mut Output::standard(args.json)).await?)
+pub async fn run_images(config: &Config, args: ImagesArgs) -> Result<(), Error> {
+    let storage = open(&config.storage)?;
+    let mut output = Output::standard(args.json);
+    Ok(admin::images(storage.images, &config.images.urls, args.command, &mut output).await?)
 }
 
 /// `migrate`: copies the configured storage into another.

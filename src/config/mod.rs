@@ -121,7 +121,7 @@ impl Config {
         if let Some(cdn) = cdn {
             stack::allow(&mut stack, &cdn);
         }
-        let (storage, s3) = storage::read(reader, &public_base_url, limits.max_bytes);
+        let (storage, s3) = storage::read(reader, limits.max_bytes);
         let quota = storage::quota(reader, limits.max_bytes);
         let cleaner = generate::cleaner(reader, generate.image_ttl, quota);
         Self {

@@ -107,11 +107,7 @@ variables! {
 }
 
 /// Reads the storage; the S3 part is there if a bucket is named.
-pub(super) fn read(
-    reader: &mut Reader,
-    public_base_url: &str,
-    max_image_bytes: u64,
-) -> (storage::Config, Option<S3Config>) {
+pub(super) fn read(reader: &mut Reader, max_image_bytes: u64) -> (storage::Config, Option<S3Config>) {
     let chosen = reader.choice(&STORAGE_BACKEND);
     let path = reader.take(&STORAGE_PATH, folder).unwrap_or_default();
     let sync = reader.switch(&STORAGE_SYNC);
@@ -137,7 +133,7 @@ pub(super) fn read(
         (Some("s3"), Some(s3)) => storage::Backend::S3(Box::new(s3.clone())),
         _ => storage::Backend::File { path },
     };
-    (storage::Config { backend, public_base_url: public_base_url.to_owned(), sync }, s3)
+    (storage::Config { backend, sync }, s3)
 }
 
 /// Reads how much may be stored.

@@ -77,7 +77,6 @@ fn nothing_given_takes_the_documented_defaults() {
         matches!(&config.storage.backend, Backend::File { path } if path.as_os_str() == "/tmp/mcp-images")
     );
     assert!(config.storage.sync);
-    assert_eq!(config.storage.public_base_url, "http://localhost:8000");
     assert!(matches!(config.predictor, crate::predictor::Config::Embedded));
     assert_eq!((config.generate.concurrency, config.generate.queue_size), (2, 256));
     assert_eq!(config.generate.image_ttl, seconds(3600));

@@ -273,10 +273,6 @@ impl ImageStore for Fallback {
         Ok(here || there || s3.delete(id).await?)
     }
 
-    fn url(&self, metadata: &Metadata) -> String {
-        self.shared.s3.url(metadata)
-    }
-
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
         let Shared { s3, local, .. } = &*self.shared;
         // Without the bucket a listing would tell of a few images as if they were all.

@@ -41,7 +41,7 @@ use chrono::Utc;
 
 pub use self::records::FileRecords;
 use self::{folder::Folder, name::Bucket};
-use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked, image_url};
+use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked};
 use crate::image::{ImageId, Metadata};
 
 /// Not the number of a bucket: those have 28 bits.
@@ -61,7 +61,6 @@ pub struct FileStore {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    public_base_url: String,
     sync: bool,
     /// The bucket whose own name is known to be on disk.
     durable: AtomicU32,
@@ -80,7 +79,7 @@ impl FileStore {
     ///
     /// # Errors
     /// When the folder can neither be used nor made; the message names it and says what to do.
-    pub fn open(path: &Path, public_base_url: &str, sync: bool) -> Result<Self, Error> {
+    pub fn open(path: &Path, sync: bool) -> Result<Self, Error> {
         let path = std::path::absolute(path).map_err(|error| failed("use the folder", path, error))?;
         let new = !path.exists();
         let opened = make_base(&path).and_then(|()| Folder::open(&path)).and_then(|_| {
@@ -94,7 +93,6 @@ impl FileStore {
         Ok(Self {
             shared: Arc::new(Shared {
                 path,
-                public_base_url: public_base_url.to_owned(),
                 sync,
                 durable: AtomicU32::new(NO_BUCKET),
                 durable_records: AtomicU32::new(0),
@@ -139,10 +137,6 @@ impl ImageStore for FileStore {
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {
         self.run(move |shared| delete::delete(shared, id, Utc::now())).await
-    }
-
-    fn url(&self, metadata: &Metadata) -> String {
-        image_url(&self.shared.public_base_url, metadata)
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {

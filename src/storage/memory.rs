@@ -16,14 +16,12 @@ use chrono::{DateTime, Utc};
 pub use self::records::MemoryRecords;
 use super::{
     ByteStream, Content, Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked,
-    image_url,
 };
 use crate::image::{ImageId, Metadata};
 
 /// A store that is gone with the process: for tests and for trying things out.
 #[derive(Debug)]
 pub struct MemoryStore {
-    public_base_url: String,
     max_bytes: u64,
     images: Mutex<Images>,
 }
@@ -37,8 +35,8 @@ struct Images {
 impl MemoryStore {
     /// An empty store that keeps at most `max_bytes` of images.
     #[must_use]
-    pub fn new(public_base_url: &str, max_bytes: u64) -> Self {
-        Self { public_base_url: public_base_url.to_owned(), max_bytes, images: Mutex::default() }
+    pub fn new(max_bytes: u64) -> Self {
+        Self { max_bytes, images: Mutex::default() }
     }
 
     fn images(&self) -> MutexGuard<'_, Images> {
@@ -111,10 +109,6 @@ impl ImageStore for MemoryStore {
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {
         let removed = self.images().remove(id);
         Ok(removed.is_some_and(|image| !image.metadata.is_expired(Utc::now())))
-    }
-
-    fn url(&self, metadata: &Metadata) -> String {
-        image_url(&self.public_base_url, metadata)
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
@@ -233,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn save_beyond_the_limit_is_full_until_something_goes() {
-        let store = MemoryStore::new("http://localhost", 100);
+        let store = MemoryStore::new(100);
         let hour = Duration::from_secs(3600);
         let first = image(60, hour);
         store.save(first.clone()).await.unwrap();
@@ -245,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn save_beyond_the_limit_takes_the_room_of_expired_images() {
-        let store = MemoryStore::new("http://localhost", 100);
+        let store = MemoryStore::new(100);
         store.save(image(100, Duration::ZERO)).await.unwrap();
         store.save(image(100, Duration::from_secs(3600))).await.unwrap();
     }

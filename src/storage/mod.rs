@@ -54,8 +54,6 @@ const HTTP_CHUNK: u64 = 420 * 1024;
 pub struct Config {
     /// The backend and what is its own.
     pub backend: Backend,
-    /// What image URLs start with, without a trailing slash: `http://localhost:8000`.
-    pub public_base_url: String,
     /// Whether a save waits until the disk has it (file backend).
     pub sync: bool,
 }
@@ -308,9 +306,6 @@ pub trait ImageStore: Send + Sync + 'static {
     /// Removes an image; `false` if it was not there. Open readers finish.
     async fn delete(&self, id: ImageId) -> Result<bool, Error>;
 
-    /// The URL under which clients get the image.
-    fn url(&self, metadata: &Metadata) -> String;
-
     /// A page of images, newest first.
     async fn list(&self, query: ListQuery) -> Result<Page, Error>;
 
@@ -363,9 +358,4 @@ pub trait ImageStore: Send + Sync + 'static {
     async fn inspect(&self, id: ImageId) -> Result<Metadata, Error> {
         self.metadata(id).await
     }
-}
-
-/// The URL of an image below the public base URL.
-fn image_url(public_base_url: &str, metadata: &Metadata) -> String {
-    format!("{}/images/{}", public_base_url.trim_end_matches('/'), metadata.file_name())
 }

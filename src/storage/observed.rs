@@ -135,10 +135,6 @@ impl<S: ImageStore> ImageStore for Observed<S> {
         Ok(deleted)
     }
 
-    fn url(&self, metadata: &Metadata) -> String {
-        self.inner.url(metadata)
-    }
-
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
         self.measure("list", self.inner.list(query)).await
     }

@@ -23,23 +23,22 @@ impl Storage {
     /// When the folder of a file backend can neither be used nor made, or the certificates of an S3
     /// backend cannot be read; the message names it and says what to do.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let url = config.public_base_url.as_str();
         Ok(match &config.backend {
             Backend::File { path } => {
-                let store = FileStore::open(path, url, config.sync)?;
+                let store = FileStore::open(path, config.sync)?;
                 Self::measured(store.clone(), store.records())
             }
             Backend::Memory { max_bytes } => {
-                Self::measured(MemoryStore::new(url, *max_bytes), MemoryRecords::default())
+                Self::measured(MemoryStore::new(*max_bytes), MemoryRecords::default())
             }
             Backend::S3(s3) => {
-                let store = S3Store::new(s3, url)?;
+                let store = S3Store::new(s3)?;
                 // In the bucket alone: a folder of one replica agrees with nobody.
                 let records = store.records();
                 match &s3.fallback {
                     None => Self::measured(store, records),
                     Some(path) => {
-                        let local = FileStore::open(path, url, config.sync)?;
+                        let local = FileStore::open(path, config.sync)?;
                         Self::measured(Fallback::new(store, local), records)
                     }
                 }

@@ -71,10 +71,6 @@ impl ImageStore for Watched {
         Ok(deleted)
     }
 
-    fn url(&self, metadata: &Metadata) -> String {
-        self.inner.url(metadata)
-    }
-
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
         self.inner.list(query).await
     }

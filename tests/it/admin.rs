@@ -87,8 +87,7 @@ impl Folder {
 
 fn open(path: &Path) -> Storage {
     let backend = Backend::File { path: path.to_owned() };
-    Storage::open(&Config { backend, public_base_url: "http://images.example".to_owned(), sync: false })
-        .unwrap()
+    Storage::open(&Config { backend, sync: false }).unwrap()
 }
 
 fn id_of(image: &NewImage) -> String {
@@ -148,6 +147,10 @@ async fn images_show_tells_all_that_is_known() {
     let mut expected = json!(image.metadata);
     expected["url"] = format!("https://x.example/images/{id}.png").into();
     assert_eq!(shown.json(), [expected]);
+    let keys = [("IMAGE_URL_SIGNING_KEYS", "one:a-secret-of-at-least-32-characters-1")];
+    let signed = folder.run_with(&["images", "show", &id, "--json"], &keys).json();
+    let url = signed[0]["url"].as_str().expect("a URL");
+    assert!(url.contains("sig="), "a URL that a client may use: {url}");
     let shown = folder.run(&["images", "show", &id]);
     for text in [&id, &image.metadata.sha256, "a lighthouse", "stable-diffusion", "4.8 KiB (5000 bytes)"] {
         assert!(shown.out.contains(text), "{text} in {}", shown.out);

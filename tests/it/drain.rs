@@ -64,7 +64,7 @@ async fn sigterm_in_the_middle_of_generations_loses_none() {
     assert_eq!(server.exit_code().await, Some(0));
     assert_eq!((fake.counts().answered, fake.counts().abandoned), (CALLS, 0));
 
-    let store = FileStore::open(&server.images(), "http://localhost", false).expect("a store");
+    let store = FileStore::open(&server.images(), false).expect("a store");
     for image in images {
         let image = image.expect("no panic");
         let id = image["image_id"].as_str().expect("an id").parse().expect("an id");

@@ -149,6 +149,9 @@ async fn every_metric_is_described_counts_and_has_labels_from_fixed_sets() {
     let rare = [
         "mcp_image_cleaner_removed_images_total",
         "mcp_image_cleaner_removed_bytes_total",
+        "mcp_image_cleaner_removed_records_total",
+        "mcp_image_cleaner_evicted_images_total",
+        "mcp_image_cleaner_evicted_bytes_total",
         "mcp_image_cleaner_failed_images_total",
         "mcp_image_cleaner_swept_total",
     ];

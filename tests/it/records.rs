@@ -23,7 +23,7 @@ macro_rules! peer {
 
 /// Builds a store as the server does.
 fn open(backend: Backend, sync: bool) -> Records {
-    let config = Config { backend, public_base_url: "http://images.example".to_owned(), sync };
+    let config = Config { backend, sync };
     Storage::open(&config).expect("a store").records
 }
 

@@ -22,8 +22,6 @@ use crate::{
     server::TestServer,
 };
 
-const BASE_URL: &str = "http://images.example";
-
 fn variable(name: &str) -> Option<String> {
     std::env::var(format!("S3_TEST_{name}")).ok()
 }
@@ -63,7 +61,7 @@ pub(crate) fn keys(id: &str, key: &str) -> S3Credentials {
 /// Builds a store as the server does, and starts it.
 async fn started(s3: S3Config) -> Result<Store, Error> {
     let backend = Backend::S3(Box::new(s3));
-    let store = storage::open(&Config { backend, public_base_url: BASE_URL.to_owned(), sync: false })?;
+    let store = storage::open(&Config { backend, sync: false })?;
     store.start().await.map(|()| store)
 }
 

@@ -51,8 +51,7 @@ async fn run(s3: &S3Config, arguments: &[&str], more: &[(&str, &str)]) -> (Strin
 
 /// A store as the server opens it.
 fn open(backend: Backend) -> Storage {
-    let public_base_url = "http://images.example".to_owned();
-    Storage::open(&Config { backend, public_base_url, sync: false }).unwrap()
+    Storage::open(&Config { backend, sync: false }).unwrap()
 }
 
 fn bucket(s3: &S3Config) -> Storage {

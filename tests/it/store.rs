@@ -11,11 +11,9 @@ mod syscalls;
 
 pub(crate) use folder::tree;
 
-const BASE_URL: &str = "http://images.example";
-
 /// Builds a store as the server does.
 fn open(backend: Backend, sync: bool) -> Store {
-    let config = Config { backend, public_base_url: BASE_URL.to_owned(), sync };
+    let config = Config { backend, sync };
     storage::open(&config).expect("a store")
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn put(folder: &Path, bytes: Bytes, side: u32, age: Duration, l
         },
     };
     let image = NewImage { bytes, metadata };
-    let store = FileStore::open(folder, "http://localhost", false).expect("a store");
+    let store = FileStore::open(folder, false).expect("a store");
     store.save(image.clone()).await.expect("saved");
     image
 }

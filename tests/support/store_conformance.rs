@@ -55,7 +55,6 @@ macro_rules! conforms {
             expire_removes_exactly_what_is_due
             expire_stops_at_the_first_that_is_not_due
             expire_by_two_at_once_removes_each_once
-            url_is_below_the_public_base_url
             check_passes_and_leaves_no_image
         );
     };
@@ -485,15 +484,6 @@ pub(crate) async fn expire_by_two_at_once_removes_each_once(store: Store) {
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.removed + other.removed, 40);
     assert_eq!(one.failed + other.failed, 0);
-}
-
-pub(crate) async fn url_is_below_the_public_base_url(store: Store) {
-    for (format, extension) in Format::ALL.into_iter().zip(["png", "jpg", "webp"]) {
-        let mut metadata = fresh(1).metadata;
-        metadata.format = format;
-        let expected = format!("http://images.example/images/{}.{extension}", metadata.image_id);
-        assert_eq!(store.url(&metadata), expected);
-    }
 }
 
 pub(crate) async fn check_passes_and_leaves_no_image(store: Store) {

@@ -166,10 +166,6 @@ impl ImageStore for FakeStore {
         Ok(self.images().remove(&id).is_some())
     }
 
-    fn url(&self, metadata: &Metadata) -> String {
-        format!("http://localhost:8000/images/{}", metadata.file_name())
-    }
-
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
         self.call()?;
         self.most_listed.fetch_max(query.limit, Ordering::SeqCst);

@@ -24,7 +24,7 @@ const ALL: [Step; 9] = [
 
 fn store(sync: bool) -> (FileStore, TempDir) {
     let folder = TempDir::new().unwrap();
-    (FileStore::open(folder.path(), "http://localhost", sync).unwrap(), folder)
+    (FileStore::open(folder.path(), sync).unwrap(), folder)
 }
 
 fn image() -> NewImage {
@@ -133,7 +133,7 @@ async fn crash_before_any_step_leaves_the_image_absent_or_whole() {
         save(&store.shared, &image, &copy).unwrap();
 
         let id = image.metadata.image_id;
-        let after = FileStore::open(crashed.path(), "http://localhost", true).unwrap();
+        let after = FileStore::open(crashed.path(), true).unwrap();
         let now = SystemTime::now();
         if [Step::SyncFolder, Step::SyncBase].contains(&crashing) {
             assert_eq!(after.metadata(id).await.unwrap(), image.metadata);

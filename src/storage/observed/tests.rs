@@ -52,7 +52,7 @@ fn image(length: usize) -> NewImage {
 #[test]
 fn operations_are_counted_by_outcome() {
     let metrics = metrics_of(async {
-        let store = Observed::new(MemoryStore::new("http://localhost", 1000));
+        let store = Observed::new(MemoryStore::new(1000));
         let image = image(600);
         let id = image.metadata.image_id;
         store.save(image.clone()).await.unwrap();
@@ -87,7 +87,7 @@ fn operations_are_counted_by_outcome() {
 #[test]
 fn reads_are_counted_by_how_the_stream_ends() {
     let metrics = metrics_of(async {
-        let store = Observed::new(MemoryStore::new("http://localhost", 1000));
+        let store = Observed::new(MemoryStore::new(1000));
         let image = image(600);
         let id = image.metadata.image_id;
         store.save(image).await.unwrap();

@@ -62,7 +62,7 @@ pub use self::{
 };
 use super::{
     Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, RecordKey, RecordKind, Redirect, Walk,
-    Walked, image_url,
+    Walked,
 };
 use crate::image::{ImageId, Metadata};
 
@@ -81,7 +81,6 @@ struct Shared {
     keys: Keys,
     bucket: String,
     delivery: Delivery,
-    public_base_url: String,
     locks: Locks<ImageId>,
     record_locks: Locks<(RecordKind, RecordKey)>,
     /// Whether creations that must not overwrite are honoured: see [`object::Conditional`].
@@ -99,7 +98,7 @@ impl S3Store {
     ///
     /// # Errors
     /// When the certificates cannot be read, or the bucket cannot stand in the host's name.
-    pub fn new(config: &S3Config, public_base_url: &str) -> Result<Self, Error> {
+    pub fn new(config: &S3Config) -> Result<Self, Error> {
         let unusable = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable(error);
         let endpoint = Endpoint::new(config, false).map_err(|error| unusable(error.into()))?;
         let public = Endpoint::new(config, true).map_err(|error| unusable(error.into()))?;
@@ -112,7 +111,6 @@ impl S3Store {
                 keys: Keys::new(&config.prefix),
                 bucket: config.bucket.clone(),
                 delivery: config.delivery,
-                public_base_url: public_base_url.to_owned(),
                 locks: Locks::default(),
                 record_locks: Locks::default(),
                 conditional: AtomicU8::default(),
@@ -182,10 +180,6 @@ impl ImageStore for S3Store {
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {
         delete::delete(&self.shared, id, Some(Utc::now())).await
-    }
-
-    fn url(&self, metadata: &Metadata) -> String {
-        image_url(&self.shared.public_base_url, metadata)
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {

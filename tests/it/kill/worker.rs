@@ -54,7 +54,7 @@ pub(super) fn open(place: &Place) -> Storage {
         Place::Folder(path) => Backend::File { path: path.clone() },
         Place::Bucket(server) => Backend::S3(Box::new(patient(*server))),
     };
-    let config = Config { backend, public_base_url: "http://images.example".to_owned(), sync: true };
+    let config = Config { backend, sync: true };
     Storage::open(&config).unwrap()
 }
 

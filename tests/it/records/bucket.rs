@@ -77,7 +77,7 @@ async fn records_wait_until_it_is_known_whether_conditions_are_honoured() {
     let server = FakeS3::start().await;
     let s3 = config(&server);
     let backend = Backend::S3(Box::new(s3));
-    let config = Config { backend, public_base_url: "http://images.example".to_owned(), sync: false };
+    let config = Config { backend, sync: false };
     let Storage { images, records, .. } = Storage::open(&config).unwrap();
     // In the first check two uploads come before the one that is to replace something; then one.
     for spared in [2, 1] {
@@ -198,7 +198,7 @@ async fn records_wait_for_the_bucket_while_images_go_to_the_fallback_folder() {
     let folder = TempDir::new().unwrap();
     let s3 = S3Config { fallback: Some(folder.path().to_owned()), ..config(&server) };
     let backend = Backend::S3(Box::new(s3));
-    let config = Config { backend, public_base_url: "http://images.example".to_owned(), sync: false };
+    let config = Config { backend, sync: false };
     let Storage { images, records, .. } = Storage::open(&config).unwrap();
     images.start().await.unwrap();
     let version = records.create(JOBS, &key(), record(1, HOUR)).await.unwrap();

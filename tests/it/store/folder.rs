@@ -15,7 +15,7 @@ use mcp_image_server::{
 };
 use tempfile::TempDir;
 
-use super::{BASE_URL, in_folder, open};
+use super::{in_folder, open};
 use crate::store_conformance::{
     HOUR, Store, assert_absent, assert_whole, fresh, image, list_all, read, saved, walk_all,
 };
@@ -86,11 +86,7 @@ async fn base_folder_that_cannot_be_made_is_named_with_a_hint() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let path = folder.path().join("file/images");
-    let config = Config {
-        backend: Backend::File { path: path.clone() },
-        public_base_url: BASE_URL.to_owned(),
-        sync: true,
-    };
+    let config = Config { backend: Backend::File { path: path.clone() }, sync: true };
     let Err(error) = mcp_image_server::storage::open(&config) else { panic!("a store in a file") };
     let mut message = error.to_string();
     let mut source = std::error::Error::source(&error);

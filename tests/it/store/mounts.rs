@@ -7,7 +7,6 @@ use mcp_image_server::storage::{
 };
 
 use super::{
-    BASE_URL,
     folder::{file_of, tree},
     open,
 };
@@ -142,11 +141,7 @@ async fn disk_that_fills_up_under_many_saves_keeps_every_acknowledged_image() {
 #[tokio::test]
 async fn records_on_a_disk_that_is_full_or_read_only_are_typed_and_recover() {
     let Some(mount) = Mount::new("size=256k") else { return };
-    let config = Config {
-        backend: Backend::File { path: mount.path() },
-        public_base_url: BASE_URL.to_owned(),
-        sync: true,
-    };
+    let config = Config { backend: Backend::File { path: mount.path() }, sync: true };
     let records = Storage::open(&config).unwrap().records;
     let (kind, key) = (RecordKind::Jobs, |text: &str| text.parse::<RecordKey>().unwrap());
     let record =

@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn records() -> (FileRecords, PathBuf, TempDir) {
     let folder = TempDir::new().unwrap();
-    let store = FileStore::open(folder.path(), "http://localhost", true).unwrap();
+    let store = FileStore::open(folder.path(), true).unwrap();
     (store.records(), folder.path().join("records/jobs"), folder)
 }
 
