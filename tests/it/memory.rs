@@ -111,7 +111,7 @@ async fn listings_that_are_not_read_stay_within_their_room() {
     const READERS: usize = 8;
     let server = Process::start(&[]).await;
     let first = large::stored(&server.images(), 0, Duration::ZERO, Duration::from_secs(3600)).await;
-    let store = FileStore::open(&server.images(), "http://localhost", false).expect("a store");
+    let store = FileStore::open(&server.images(), false).expect("a store");
     for _ in 1..IMAGES {
         let mut image = first.clone();
         image.metadata.image_id = ImageId::now();
