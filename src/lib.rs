@@ -8,7 +8,7 @@
 //! | [`serve`] | accept loop, connection limits, graceful drain |
 //! | [`app`] | configuration to built parts and background tasks |
 //! | [`config`], [`cli`], [`telemetry`], [`metrics`] | the edges of the process |
-//! | [`mcp`], [`api`] | the doors to the pipeline |
+//! | [`mcp`], [`api`], [`request`] | the doors to the pipeline, and what they read alike |
 //! | [`generate`] | the pipeline: validate, admit, predict, inspect, store |
 //! | [`predictor`] | who draws |
 //! | [`storage`], [`cleaner`] | where images live, and how they go |
@@ -34,6 +34,7 @@ pub mod mcp;
 pub mod metrics;
 pub mod predictor;
 pub mod problem;
+pub mod request;
 pub mod rescue;
 pub mod secret;
 pub mod serve;

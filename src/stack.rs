@@ -1,15 +1,16 @@
 //! The stack: every request passes through here, outermost layer first.
 //!
 //! ```text
-//! client address -> request id -> trace -> metrics -> rescue -> panic catch
+//! client address -> request id -> trace -> metrics -> CORS -> rescue -> panic catch
 //!     -> one host -> dispatch by path
-//!   /mcp                          authority -> rate -> deadline -> body idle -> body limit -> MCP
-//!   /mcp/v1/tools/generate_image  authority -> rate -> deadline -> body idle -> body limit -> REST
-//!   /images/...                   CORS -> authority -> rate -> deadline -> body limit -> images
+//!   /mcp                          authority -> OPTIONS -> rate -> deadline -> body idle -> body limit -> MCP
+//!   /mcp/v1/tools/generate_image  authority -> OPTIONS -> rate -> deadline -> body idle -> body limit -> REST
+//!   /images/...                   authority -> rate -> deadline -> body limit -> images
 //!   /                             authority -> rate -> deadline -> body limit -> gallery
 //!   /health..., /metrics          deadline -> health, metrics
 //! ```
 
+mod cors;
 mod dispatch;
 
 use std::{
@@ -19,14 +20,14 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
     authority::NamedLayer, body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer,
     client_addr::ClientAddr, client_addr::ClientAddrLayer, client_addr::TrustedProxies,
-    deadline::DeadlineLayer, http_metrics::HttpMetricsLayer, panic::CatchPanicLayer, rate_limit::Quota,
-    rate_limit::RateLimitLayer, request_id::RequestIdLayer, rescue::RescueLayer, trace::Record,
-    trace::TraceLayer,
+    deadline::DeadlineLayer, http_metrics::HttpMetricsLayer, options::OptionsLayer, panic::CatchPanicLayer,
+    rate_limit::Quota, rate_limit::RateLimitLayer, request_id::RequestIdLayer, rescue::RescueLayer,
+    trace::Record, trace::TraceLayer,
 };
 use tower::{
     Service, ServiceBuilder, ServiceExt,
@@ -39,7 +40,7 @@ use crate::{
     gallery::Gallery,
     generate::Generator,
     health::Health,
-    images::{Cors, CorsLayer, Delivery, Images},
+    images::{Cors, Delivery, Images},
     mcp::{self, ImageServer},
     metrics::Exporter,
     rescue,
@@ -151,17 +152,15 @@ impl Stack {
             images: Some(image_chain(
                 Images::new(rooms.delivery.clone(), access(config.listing)),
                 &authorities,
-                rooms.delivery.cors(),
                 images.clone(),
                 config,
             )),
-            gallery: config
-                .gallery
-                .then(|| image_chain(Gallery::new(), &authorities, &Cors::Nobody, images, config)),
+            gallery: config.gallery.then(|| image_chain(Gallery::new(), &authorities, images, config)),
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
         };
-        Ok(Self(edge(routes, rooms.recorder.clone(), config)))
+        let pages = Some((authorities, rooms.delivery.cors().clone()));
+        Ok(Self(edge(routes, pages, rooms.recorder.clone(), config)))
     }
 
     /// The second listener's stack: health and metrics alone.
@@ -175,12 +174,18 @@ impl Stack {
             health: operation_chain(rooms.health.clone(), config),
             metrics: Some(operation_chain(rooms.metrics.clone(), config)),
         };
-        Self(edge(routes, None, config))
+        Self(edge(routes, None, None, config))
     }
 }
 
-/// What every request passes, whatever its path.
-fn edge(routes: Routes, recorder: Option<Arc<dyn Record>>, config: &Config) -> Inner {
+/// What every request passes, whatever its path. `pages` are those whose scripts may ask, and those
+/// whose scripts may read images.
+fn edge(
+    routes: Routes,
+    pages: Option<(AllowedAuthorities, Cors)>,
+    recorder: Option<Arc<dyn Record>>,
+    config: &Config,
+) -> Inner {
     let service = ServiceBuilder::new()
         // One body type outside, whatever the layers below make of it.
         .layer(IntoBodyLayer)
@@ -192,6 +197,8 @@ fn edge(routes: Routes, recorder: Option<Arc<dyn Record>>, config: &Config) -> I
         .layer(trace(recorder))
         // Counts what the client saw, rescued failures included, until the body ends.
         .layer(http_metrics())
+        // Tells browsers which pages may read the answer, be it an error.
+        .layer(option_layer(pages.map(|(asking, reading)| cors::layer(asking, reading))))
         // Above this line nothing fails any more: causes become responses.
         .layer(RescueLayer::new(rescue::respond))
         // A panic is one request's failure, not the connection's.
@@ -248,6 +255,8 @@ where
     let service = ServiceBuilder::new()
         // Foreign hosts (DNS rebinding) and origins (CSRF) go before the body is read.
         .layer(AuthorityLayer::new(authorities.clone()))
+        // A page's preflight costs no token.
+        .layer(OptionsLayer::new(HeaderValue::from_static("POST, OPTIONS")))
         // A token is taken before anything is dispatched.
         .layer(option_layer(rate))
         // A generation waits, draws and stores within this; the queue and the predictor have
@@ -266,7 +275,6 @@ where
 fn image_chain<S>(
     inner: S,
     authorities: &AllowedAuthorities,
-    cors: &Cors,
     rate: Option<RateLimitLayer>,
     config: &Config,
 ) -> Route
@@ -276,8 +284,6 @@ where
     S::Future: Send,
 {
     let service = ServiceBuilder::new()
-        // Pages that may read images: their origin is approved here, before the check of origins.
-        .layer(CorsLayer::new(cors.clone()))
         // A rebound page must not read images either.
         .layer(AuthorityLayer::new(authorities.clone()))
         // Guessing and scraping are slow; reading does not eat into what generations may ask.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`body`], [`error`] | what all others are made of |
 //! | [`client_addr`], [`authority`] | who asks, and who may be asked |
+//! | [`cors`], [`options`] | what pages of other origins may ask and read |
 //! | [`request_id`], [`trace`] | telling requests apart, in logs and traces |
 //! | [`rate_limit`], [`deadline`], [`body_limit`], [`body_idle`] | how often, how long, how much, how slowly |
 //! | [`http_metrics`] | what is counted |
@@ -18,8 +19,8 @@
 //! # Order
 //!
 //! From the outside in, what works well: [`client_addr`], [`request_id`], [`trace`] and [`http_metrics`], so that every
-//! answer has an id and is logged and counted; [`rescue`]; [`mod@panic`]; then what refuses, the cheap before the dear:
-//! [`authority`], [`rate_limit`], [`body_limit`], [`body_idle`], [`deadline`]. All services call the very service that
+//! answer has an id and is logged and counted; [`cors`]; [`rescue`]; [`mod@panic`]; then what refuses, the cheap before the dear:
+//! [`authority`], [`options`], [`rate_limit`], [`body_limit`], [`body_idle`], [`deadline`]. All services call the very service that
 //! they were ready for, hold their shared state behind an `Arc`, and are `Clone` if the inner one is.
 
 pub mod authority;
@@ -27,12 +28,14 @@ pub mod body;
 pub mod body_idle;
 pub mod body_limit;
 pub mod client_addr;
+pub mod cors;
 pub mod deadline;
 pub mod early_head;
 pub mod error;
 pub mod gate;
 pub mod http_metrics;
 pub mod observe;
+pub mod options;
 pub mod panic;
 pub mod rate_limit;
 pub mod request_id;

@@ -13,8 +13,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use layers::{Body, BoxError, client_addr::ClientAddr, trace::TraceContext};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -24,6 +23,7 @@ use crate::{
     generate::{Error, Generated, Generator, Params, progress_channel},
     image::Metadata,
     problem::Problem,
+    request::{accepted, is_encoded, is_json, read_body},
 };
 
 /// The path of the one tool.
@@ -50,6 +50,9 @@ pub enum BadRequest {
     /// Not JSON by its own word.
     #[error("the Content-Type must be application/json")]
     MediaType,
+    /// Compressed, or coded in another way.
+    #[error("the Content-Encoding must be absent")]
+    Encoding,
     /// Not JSON.
     #[error("the body is not JSON: {0}")]
     Syntax(serde_json::Error),
@@ -77,12 +80,12 @@ impl Api {
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         if request.method() != Method::POST {
-            return Ok(Problem::method_not_allowed("POST").into_response());
+            return Ok(Problem::method_not_allowed("POST, OPTIONS").into_response());
         }
-        require_json(&request)?;
+        check_head(request.headers())?;
         let client = request.extensions().get::<ClientAddr>().map(ClientAddr::key);
         let trace = request.extensions().get::<TraceContext>().cloned();
-        let wants_events = accepts_events(&request);
+        let wants_events = prefers_events(request.headers());
         let arguments = read_object(request.into_body()).await?;
         let params = Params::from_json(&arguments).map_err(Error::Invalid)?;
         let (sender, progress) = progress_channel();
@@ -118,27 +121,26 @@ impl BadRequest {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Syntax(_) | Self::NotAnObject | Self::Body(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
 
-/// A page may send `text/plain` across origins without asking; JSON it may not. So this is a rule
-/// of safety, not of taste.
-fn require_json(request: &Request<Body>) -> Result<(), BadRequest> {
-    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(BadRequest::MediaType) }
+fn check_head(headers: &HeaderMap) -> Result<(), BadRequest> {
+    if !is_json(headers) {
+        Err(BadRequest::MediaType)
+    } else if is_encoded(headers) {
+        Err(BadRequest::Encoding)
+    } else {
+        Ok(())
+    }
 }
 
-/// Whether the client asks for events by name; `*/*` does not.
-fn accepts_events(request: &Request<Body>) -> bool {
-    let accepts = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepts
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+/// Whether the client asks for events by name (`*/*` does not), and likes nothing better.
+fn prefers_events(headers: &HeaderMap) -> bool {
+    let events = accepted(headers, "text/event-stream");
+    events.by_name && events.weight > 0 && events.weight >= accepted(headers, "application/json").weight
 }
 
 fn response(body: Body, media_type: &'static str) -> Response<Body> {
@@ -150,9 +152,39 @@ fn response(body: Body, media_type: &'static str) -> Response<Body> {
 }
 
 async fn read_object(body: Body) -> Result<Map<String, Value>, BadRequest> {
-    let bytes = body.collect().await.map_err(BadRequest::Body)?.to_bytes();
+    // The layer in front of this limits it.
+    let bytes = read_body(body, usize::MAX).await.map_err(BadRequest::Body)?;
     match serde_json::from_slice(&bytes).map_err(BadRequest::Syntax)? {
         Value::Object(arguments) => Ok(arguments),
         _ => Err(BadRequest::NotAnObject),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn events_are_for_those_who_like_nothing_better() {
+        for (accept, expected) in [
+            ("text/event-stream", true),
+            ("application/json, text/event-stream", true),
+            ("text/event-stream, */*", true),
+            ("text/event-stream;q=0.5, */*;q=0.1", true),
+            ("Text/Event-Stream;q=0.001", true),
+            ("application/json, text/event-stream;q=0", false),
+            ("text/event-stream;q=0", false),
+            ("application/json, text/event-stream;q=0.9", false),
+            ("text/event-stream;q=0.5, application/*", false),
+            ("*/*", false),
+            ("text/*", false),
+            ("application/json", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(prefers_events(&headers), expected, "{accept}");
+        }
+        assert!(!prefers_events(&HeaderMap::new()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, thread};
 
-use crate::{config::Config, image, predictor, storage::Backend};
+use crate::{config::Config, image, images::LISTINGS_MEMORY, predictor, storage::Backend};
 
 /// Code, threads, runtime, metrics, and a few hundred connections.
 const PROCESS: u64 = 32 << 20;
@@ -11,7 +11,7 @@ const PROCESS: u64 = 32 << 20;
 const LEAST_CACHE: u64 = 16 << 20;
 
 /// Bytes that each part may hold at most.
-pub(super) fn budget(config: &Config) -> [(&'static str, u64); 6] {
+pub(super) fn budget(config: &Config) -> [(&'static str, u64); 7] {
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     // Previews are made one a core, variants of images and one placeholder beside them.
     let decoders = cores + config.images.variant_concurrency as u64 + 1;
@@ -27,6 +27,7 @@ pub(super) fn budget(config: &Config) -> [(&'static str, u64); 6] {
         // Bytes, and what is known of them.
         ("cache", config.images.cache_bytes.max(LEAST_CACHE) / 16 * 17),
         ("delivery", config.storage.backend.delivery_memory(config.serve.max_connections as u64)),
+        ("listings", LISTINGS_MEMORY as u64),
         ("store", stored),
     ]
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
     use crate::config::Source;
 
-    fn parts(variables: &[(&'static str, &'static str)]) -> [(&'static str, u64); 6] {
+    fn parts(variables: &[(&'static str, &'static str)]) -> [(&'static str, u64); 7] {
         budget(&Config::load(Source::environment(variables.iter().copied())).expect("valid").config)
     }
 

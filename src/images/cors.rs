@@ -4,27 +4,23 @@
 //! asks, which a foreign page must not lend itself. By default no other origin is allowed; embedding
 //! with `<img>` needs none of this.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use layers::cors::{Rules, Verdict};
 
 use super::Route;
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
-/// What a script may send besides what it always may, and what it may read besides that.
-const SEND: HeaderValue = HeaderValue::from_static(
-    "Range, If-Range, If-None-Match, If-Match, If-Modified-Since, If-Unmodified-Since, Cache-Control",
-);
-const READ: HeaderValue =
-    HeaderValue::from_static("Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag");
-/// Seconds that a browser may remember a preflight's answer.
-const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+static READING: Rules = Rules {
+    methods: HeaderValue::from_static("GET, HEAD"),
+    send: HeaderValue::from_static(
+        "Range, If-Range, If-None-Match, If-Match, If-Modified-Since, If-Unmodified-Since, Cache-Control",
+    ),
+    read: HeaderValue::from_static(
+        "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, RateLimit, RateLimit-Policy, \
+         Retry-After, X-Request-Id",
+    ),
+};
 
 /// The origins whose scripts may read images.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,6 +35,23 @@ pub enum Cors {
 }
 
 impl Cors {
+    /// What the answer to a request under `/images` is to say; nothing if no page may be meant.
+    ///
+    /// It takes the `Origin` of a request that it allows away, so that the check of origins, which
+    /// knows other ones, lets it pass.
+    pub fn judge(&self, request: &mut Parts) -> Option<Verdict> {
+        let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let one = !matches!(Route::of(request.uri.path()), Route::Collection);
+        if *self == Self::Nobody || !reads || !one {
+            return None;
+        }
+        let origin = self.allow(&request.headers);
+        if origin.is_some() {
+            request.headers.remove(header::ORIGIN);
+        }
+        Some(Verdict { origin, varies: matches!(self, Self::These(_)), rules: &READING })
+    }
+
     /// The `Access-Control-Allow-Origin` for a request with these headers, if its origin is allowed.
     fn allow(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -53,122 +66,12 @@ impl Cors {
     }
 }
 
-/// Answers for [`Cors`].
-///
-/// It stands in front of the check of origins: for a request that it allows, it takes the `Origin`
-/// away, and says so in the answer.
-#[derive(Debug, Clone)]
-pub struct CorsLayer(Cors);
-
-impl CorsLayer {
-    /// Allows these origins.
-    #[must_use]
-    pub fn new(cors: Cors) -> Self {
-        Self(cors)
-    }
-}
-
-impl<S> Layer<S> for CorsLayer {
-    type Service = CorsService<S>;
-
-    fn layer(&self, inner: S) -> CorsService<S> {
-        CorsService { inner, cors: self.0.clone() }
-    }
-}
-
-/// The service of [`CorsLayer`].
-#[derive(Debug, Clone)]
-pub struct CorsService<S> {
-    inner: S,
-    cors: Cors,
-}
-
-impl<S, B, R> Service<Request<B>> for CorsService<S>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        let applies = self.cors != Cors::Nobody
-            && reads
-            && !matches!(Route::of(request.uri().path()), Route::Collection);
-        let answer = applies.then(|| {
-            let headers = request.headers_mut();
-            let origin = self.cors.allow(headers);
-            let asks = headers.remove(header::ACCESS_CONTROL_REQUEST_METHOD).is_some();
-            if origin.is_some() {
-                headers.remove(header::ORIGIN);
-            }
-            let preflight = asks && request.method() == Method::OPTIONS;
-            Answer { origin, preflight, varies: matches!(self.cors, Cors::These(_)) }
-        });
-        ResponseFuture { inner: self.inner.call(request), answer }
-    }
-}
-
-/// What is to be said in an answer.
-#[derive(Debug)]
-struct Answer {
-    origin: Option<HeaderValue>,
-    preflight: bool,
-    /// Whether another origin gets another answer.
-    varies: bool,
-}
-
-impl Answer {
-    fn write(self, headers: &mut HeaderMap) {
-        if self.varies {
-            headers.append(header::VARY, HeaderValue::from_static("Origin"));
-        }
-        let Some(origin) = self.origin else { return };
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        if self.preflight {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, SEND);
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-        } else {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, READ);
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`CorsService`].
-    pub struct ResponseFuture<F> {
-        #[pin]
-        inner: F,
-        answer: Option<Answer>,
-    }
-}
-
-impl<F, R, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-{
-    type Output = Result<Response<R>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut result = ready!(this.inner.poll(cx));
-        if let (Ok(response), Some(answer)) = (&mut result, this.answer.take()) {
-            answer.write(response.headers_mut());
-        }
-        Poll::Ready(result)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
+    use http::{Request, Response};
+    use layers::cors::CorsLayer;
     use tower::{ServiceBuilder, ServiceExt, service_fn};
 
     use super::*;
@@ -176,15 +79,16 @@ mod tests {
 
     /// The answer's headers; `x-origin` tells whether an origin was seen behind the layer.
     async fn headers(cors: &Cors, method: Method, path: &str, fields: &[(&str, &str)]) -> HeaderMap {
-        let service = ServiceBuilder::new().layer(CorsLayer::new(cors.clone())).service(service_fn(
-            |request: Request<()>| async move {
+        let cors = cors.clone();
+        let service = ServiceBuilder::new()
+            .layer(CorsLayer::new(move |request: &mut Parts| cors.judge(request)))
+            .service(service_fn(|request: Request<()>| async move {
                 let mut response = Response::new(());
                 if request.headers().contains_key(header::ORIGIN) {
                     response.headers_mut().insert("x-origin", HeaderValue::from_static("seen"));
                 }
                 Ok::<_, Infallible>(response)
-            },
-        ));
+            }));
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in fields {
             request = request.header(*name, *value);

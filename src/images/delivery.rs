@@ -1,7 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Config, Cors, Purger, asked::Sizes, cache::Cache, originals::Originals, purge, variants::Variants,
+    Config, Cors, Purger, asked::Sizes, cache::Cache, listings::Listings, originals::Originals, purge,
+    variants::Variants,
 };
 use crate::{
     image::{ImageId, ImageUrls},
@@ -16,6 +17,7 @@ pub struct Delivery(Arc<Inner>);
 struct Inner {
     originals: Originals,
     variants: Variants,
+    listings: Listings,
     urls: ImageUrls,
     sizes: Sizes,
     cdn: bool,
@@ -41,6 +43,7 @@ impl Delivery {
         Self(Arc::new(Inner {
             originals,
             variants,
+            listings: Listings::default(),
             urls: config.urls.clone(),
             sizes: config.variant_sizes.clone(),
             cdn: config.cdn,
@@ -61,6 +64,10 @@ impl Delivery {
 
     pub(super) fn variants(&self) -> &Variants {
         &self.0.variants
+    }
+
+    pub(super) fn listings(&self) -> &Listings {
+        &self.0.listings
     }
 
     pub(super) fn urls(&self) -> &ImageUrls {

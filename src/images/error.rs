@@ -7,7 +7,7 @@ use crate::{image::VariantError, problem::Problem, storage};
 
 /// When a client should ask again while the store is unavailable.
 const RETRY_AFTER_SECONDS: u16 = 5;
-/// When a client should ask again while too many variants are waiting.
+/// When a client should ask again while too much is being made.
 const BUSY_SECONDS: u16 = 1;
 
 /// Why a request is not answered with what it asks for.
@@ -31,6 +31,8 @@ pub(super) enum Error {
     Variant(Arc<VariantError>),
     #[error("too many variants are waiting to be made")]
     Busy,
+    #[error("too many pages of the list are being read")]
+    ListingsBusy,
     #[error("the work on a variant broke off")]
     Lost,
     #[error("the answer cannot be put in JSON")]
@@ -105,6 +107,9 @@ impl Error {
             }
             Self::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "variants-busy", "Busy")
                 .detail("too many image variants are waiting to be made; try again")
+                .header(header::RETRY_AFTER, BUSY_SECONDS),
+            Self::ListingsBusy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "listings-busy", "Busy")
+                .detail("too many long pages of the list are being read; try again, or with a lower limit")
                 .header(header::RETRY_AFTER, BUSY_SECONDS),
             Self::Lost => {
                 tracing::error!("the work on a variant broke off");

@@ -10,6 +10,7 @@
 //! What this room holds, whatever clients do:
 //! - bytes of images and variants, kept or being sent: at most `cache_bytes`, and 16 MiB at least;
 //! - metadata: at most a sixteenth of `cache_bytes`;
+//! - pages of the list, being made or being sent: at most [`LISTINGS_MEMORY`];
 //! - work on variants: `variant_concurrency` times the largest image, decoded (16 bytes a pixel).
 //!
 //! What is streamed from the store comes in chunks that the store accounts for.
@@ -25,6 +26,7 @@ mod entity_tag;
 mod error;
 mod flights;
 mod list;
+mod listings;
 mod negotiate;
 mod original;
 mod originals;
@@ -51,9 +53,10 @@ use layers::Body;
 pub use self::{
     asked::{Asked, Sizes, Wanted},
     conditional::{Validators, Verdict, evaluate, range_applies},
-    cors::{Cors, CorsLayer, CorsService},
+    cors::Cors,
     delivery::Delivery,
     entity_tag::{Comparison, EntityTag, field_matches},
+    listings::LISTINGS_MEMORY,
     purge::{Config as PurgeConfig, Purger, PurgerHandle},
     query::{FieldError, InvalidQuery, ListingQuery, parse as parse_query},
     range::{RangeSpec, Unsatisfiable},

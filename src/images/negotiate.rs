@@ -2,11 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use crate::image::Format;
-
-/// A weight in thousandths; 0 means not acceptable.
-type Weight = u16;
-const FULL: Weight = 1000;
+use crate::{image::Format, request::accepted};
 
 /// The best format for a client with these `Accept` fields, for an image that is stored as `source`.
 ///
@@ -14,13 +10,11 @@ const FULL: Weight = 1000;
 /// is the stored format, or PNG for a stored WebP. A client that accepts nothing of all this gets
 /// that too: better than nothing, and allowed.
 pub(super) fn best(headers: &HeaderMap, source: Format) -> Format {
-    let fields: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok()).collect();
     let safe = if source == Format::WebP { Format::Png } else { source };
     let other = if safe == Format::Png { Format::Jpeg } else { Format::Png };
     let mut best = (0, safe);
     for format in [Format::WebP, safe, other] {
-        let weight = weight(&fields, format);
+        let weight = weight(headers, format);
         if weight > best.0 {
             best = (weight, format);
         }
@@ -28,39 +22,14 @@ pub(super) fn best(headers: &HeaderMap, source: Format) -> Format {
     best.1
 }
 
-fn weight(fields: &[&str], format: Format) -> Weight {
-    if fields.is_empty() {
-        return if format == Format::WebP { 0 } else { FULL };
+/// In thousandths; 0 means not acceptable.
+fn weight(headers: &HeaderMap, format: Format) -> u16 {
+    let accepted = accepted(headers, format.media_type());
+    match format {
+        Format::WebP if !accepted.by_name => 0,
+        _ if !headers.contains_key(header::ACCEPT) => 1000,
+        _ => accepted.weight,
     }
-    // The most specific range that matches counts.
-    let mut found: Option<(u8, Weight)> = None;
-    for range in fields.iter().flat_map(|field| field.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let specific = match media {
-            media if media.eq_ignore_ascii_case(format.media_type()) => 3,
-            _ if format == Format::WebP => continue,
-            media if media.eq_ignore_ascii_case("image/*") => 2,
-            "*/*" => 1,
-            _ => continue,
-        };
-        let weight = parts.find_map(|parameter| parameter.strip_prefix(['q', 'Q'])).map_or(FULL, quality);
-        if found.is_none_or(|(before, _)| specific > before) {
-            found = Some((specific, weight));
-        }
-    }
-    found.map_or(0, |(_, weight)| weight)
-}
-
-/// `=0.8` in thousandths; what is no weight (section 12.4.2) counts as 0.
-fn quality(text: &str) -> Weight {
-    let Some(text) = text.trim_start().strip_prefix('=').map(str::trim) else { return 0 };
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !matches!(whole, "0" | "1") || fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return 0;
-    }
-    let thousandths = format!("{fraction:0<3}").parse::<Weight>().unwrap_or(0);
-    (if whole == "1" { FULL + thousandths } else { thousandths }).min(FULL)
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError};
+use http_body_util::LengthLimitError;
 use layers::{Body, BodyStalled, BodyTooLarge, BoxError, find_cause};
 use rmcp::model::JsonRpcError;
 use tower::{Layer, Service};
@@ -23,6 +23,7 @@ use super::{
     message::{self, JsonRpcMethod, Message, parse_body},
     replies::Id,
 };
+use crate::request::{accepted, is_encoded, is_json, read_body};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What clients must accept: a response is of one or the other type.
@@ -133,7 +134,7 @@ impl Refusal {
         metrics::counter!("mcp_image_rpc_refused_total", "reason" => self.reason).increment(1);
         let mut response = json_response(self.status, &self.error);
         let (name, value) = match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => (header::ALLOW, HeaderValue::from_static("POST")),
+            StatusCode::METHOD_NOT_ALLOWED => (header::ALLOW, HeaderValue::from_static("POST, OPTIONS")),
             // The rest of the body is not read, so the connection cannot be used again.
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
                 (header::CONNECTION, HeaderValue::from_static("close"))
@@ -165,7 +166,7 @@ where
     B::Error: Into<BoxError>,
 {
     check_head(parts)?;
-    let body = read(body, max_bytes).await?;
+    let body = read_body(body, max_bytes).await.map_err(|error| unreadable(error.as_ref(), max_bytes))?;
     let message = parse_body(&body).map_err(|error| Refusal {
         reason: "message",
         status: StatusCode::BAD_REQUEST,
@@ -180,52 +181,19 @@ fn check_head(parts: &Parts) -> Result<(), Refusal> {
             "method not allowed: POST one JSON-RPC message; there are no sessions and no GET stream";
         return Err(Refusal::new("method", StatusCode::METHOD_NOT_ALLOWED, message));
     }
-    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(b"application/json")) {
+    if !is_json(&parts.headers) {
         let message = "unsupported media type: `Content-Type` must be application/json";
         return Err(Refusal::new("content_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let mut encodings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
-    if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if is_encoded(&parts.headers) {
         let message = "unsupported media type: `Content-Encoding` must be absent";
         return Err(Refusal::new("content_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    if !accepts(&parts.headers, "application/json") || !accepts(&parts.headers, "text/event-stream") {
+    if !accepts_both(&parts.headers) {
         let message = "not acceptable: `Accept` must list application/json and text/event-stream";
         return Err(Refusal::new("accept", StatusCode::NOT_ACCEPTABLE, message));
     }
     Ok(())
-}
-
-/// Reads the body. A body of many small frames is copied into one buffer: kept apart, each would
-/// hold on to the buffer that it was read into.
-async fn read<B>(body: B, max_bytes: usize) -> Result<Bytes, Refusal>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| bytes <= max_bytes);
-    // `Content-Length`, where there is one: refused before a byte is read.
-    if !fits(body.size_hint().lower()) {
-        return Err(too_large(max_bytes));
-    }
-    let mut body = std::pin::pin!(body);
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| unreadable(error.into().as_ref(), max_bytes))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if data.len() > max_bytes.saturating_sub(first.len() + whole.len()) {
-            return Err(too_large(max_bytes));
-        }
-        if first.is_empty() && whole.is_empty() {
-            first = data;
-        } else {
-            whole.extend_from_slice(&mem::take(&mut first));
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 fn too_large(max_bytes: usize) -> Refusal {
@@ -250,39 +218,11 @@ fn unreadable(error: &(dyn StdError + 'static), max_bytes: usize) -> Refusal {
     Refusal::new("framing", StatusCode::BAD_REQUEST, message)
 }
 
-/// Whether the client accepts a type by its name or by a wildcard. A weight of zero excludes.
-fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
-    let family = wanted.split('/').next().unwrap_or_default();
-    headers
-        .get_all(header::ACCEPT)
+/// Whether the client accepts both types that a response may have.
+fn accepts_both(headers: &HeaderMap) -> bool {
+    ["application/json", "text/event-stream"]
         .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter(|range| !is_excluded(range))
-        .any(|range| {
-            let range = essence(range);
-            range.eq_ignore_ascii_case(wanted.as_bytes())
-                || range == b"*/*"
-                || range.strip_suffix(b"/*").is_some_and(|name| name.eq_ignore_ascii_case(family.as_bytes()))
-        })
-}
-
-fn is_excluded(range: &[u8]) -> bool {
-    range.split(|byte| *byte == b';').skip(1).any(|parameter| {
-        let Some((name, value)) =
-            parameter.iter().position(|byte| *byte == b'=').map(|i| parameter.split_at(i))
-        else {
-            return false;
-        };
-        let value = value[1..].trim_ascii();
-        name.trim_ascii().eq_ignore_ascii_case(b"q")
-            && !value.is_empty()
-            && value.iter().all(|byte| matches!(byte, b'0' | b'.'))
-    })
-}
-
-/// A media type without its parameters.
-fn essence(value: &[u8]) -> &[u8] {
-    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+        .all(|media_type| accepted(headers, media_type).weight > 0)
 }
 
 /// Counts from zero.
@@ -308,7 +248,7 @@ mod tests {
         for value in values {
             headers.append(header::ACCEPT, HeaderValue::from_static(value));
         }
-        accepts(&headers, "application/json") && accepts(&headers, "text/event-stream")
+        accepts_both(&headers)
     }
 
     #[test]
@@ -336,6 +276,7 @@ mod tests {
             &["application/json, text/event-stream; Q=0.000"],
             &["application/jsonx, text/event-stream"],
             &["*/*;q=0"],
+            &["*/*, text/event-stream;q=0"],
         ] {
             assert!(!accepting(values), "{values:?}");
         }

@@ -33,7 +33,7 @@ pub(super) struct Routes {
 
 /// Where a request goes; also the fixed set of route names in metrics and spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+pub(super) enum Target {
     Mcp,
     Api,
     Images,
@@ -44,7 +44,7 @@ enum Target {
 }
 
 impl Target {
-    fn of(path: &str) -> Self {
+    pub(super) fn of(path: &str) -> Self {
         match path {
             MCP_PATH => Self::Mcp,
             api::GENERATE_IMAGE => Self::Api,

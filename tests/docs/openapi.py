@@ -286,6 +286,10 @@ def main_server(scratch: Path) -> None:
         expect(400, base, "post", GENERATE, b"{", content_type="application/json")
         expect(400, base, "post", GENERATE, b"[]", content_type="application/json")
         expect(415, base, "post", GENERATE, b"{}", content_type="text/plain")
+        expect(415, base, "post", GENERATE, {}, content_encoding="gzip")
+        page = {"origin": "http://localhost:3000"}
+        expect(422, base, "post", GENERATE, {}, **page)
+        expect(204, base, "options", GENERATE, **page, access_control_request_method="POST")
         for target in (GENERATE, "/images/", path, "/"):
             method = "post" if target == GENERATE else "get"
             expect(403, base, method, target, {} if method == "post" else None, host="foreign.example")

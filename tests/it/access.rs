@@ -1,9 +1,13 @@
 //! Who may ask: hosts and origins.
 
+use std::time::Duration;
+
 use mcp_image_server::api::GENERATE_IMAGE;
+use serde_json::json;
 
 use crate::{
     client::{Answer, Client, RawAnswer, send_raw},
+    fake_predictor::{Answer as Prediction, FakePredictor},
     server::TestServer,
 };
 
@@ -152,4 +156,114 @@ async fn authority_of_http_2_is_judged_too() {
     assert_eq!(client.get("/images/").await.status, 200);
     let other = client.request("GET", "/images/").header("host", "evil.example");
     assert!(matches!(Answer::of(other).await.status, 400 | 403));
+}
+
+/// What a browser sends before a page's script may ask with JSON.
+const PREFLIGHT: [&str; 2] = [
+    "Access-Control-Request-Method: POST",
+    "Access-Control-Request-Headers: content-type,mcp-protocol-version",
+];
+
+#[tokio::test]
+async fn preflight_of_a_page_that_may_ask_is_answered() {
+    let settings =
+        [("ALLOWED_ORIGINS", "https://app.example"), ("REQUEST_RATE", "1"), ("REQUEST_BURST", "1")];
+    let server = TestServer::start_with(&settings).await;
+    for path in ["/mcp", GENERATE_IMAGE] {
+        for origin in ["https://app.example", "http://localhost:3000"] {
+            let own = ["Host: localhost".to_owned(), format!("Origin: {origin}")];
+            let lines = [&own.each_ref().map(String::as_str)[..], &PREFLIGHT].concat();
+            let answer = ask(&server, "OPTIONS", path, &lines).await.answer();
+            assert_eq!(answer.status, 204, "{path} {origin}: it costs no token");
+            assert_eq!(answer.header("access-control-allow-origin"), origin);
+            assert_eq!(answer.header("access-control-allow-methods"), "POST");
+            let allowed = answer.header("access-control-allow-headers").to_ascii_lowercase();
+            let allowed: Vec<_> = allowed.split(", ").collect();
+            for name in [
+                "content-type",
+                "accept",
+                "authorization",
+                "mcp-protocol-version",
+                "mcp-session-id",
+                "mcp-method",
+                "mcp-name",
+                "traceparent",
+                "last-event-id",
+            ] {
+                assert!(allowed.contains(&name), "{name} in {allowed:?}");
+            }
+            assert_eq!((answer.header("vary"), answer.header("allow")), ("Origin", "POST, OPTIONS"));
+        }
+        // The name that was asked for counts as for any request.
+        let lines = ["Host: evil.example", "Origin: https://app.example"];
+        let answer = ask(&server, "OPTIONS", path, &[&lines[..], &PREFLIGHT].concat()).await.answer();
+        answer.assert_refused(path, 403, "host-refused");
+        for origin in ["https://evil.example", "null"] {
+            let own = ["Host: localhost".to_owned(), format!("Origin: {origin}")];
+            let lines = [&own.each_ref().map(String::as_str)[..], &PREFLIGHT].concat();
+            let answer = ask(&server, "OPTIONS", path, &lines).await.answer();
+            answer.assert_refused(path, 403, "origin-refused");
+            for name in ["access-control-allow-origin", "access-control-allow-methods"] {
+                assert_eq!(answer.header(name), "", "{origin}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_and_errors_can_be_read_by_a_page_that_may_ask() {
+    let settings = [
+        ("ALLOWED_ORIGINS", "https://app.example"),
+        ("MAX_REQUEST_BYTES", "1024"),
+        ("REQUEST_RATE", "1"),
+        ("REQUEST_BURST", "4"),
+    ];
+    for path in ["/mcp", GENERATE_IMAGE] {
+        let server = TestServer::start_with(&settings).await;
+        let client = server.client();
+        let post = |body: String| {
+            client.post(path, body).header("accept", "*/*").header("origin", "https://app.example")
+        };
+        let good = match path {
+            "/mcp" => r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+            _ => r#"{"prompt":"a fox","width":64,"height":64}"#,
+        };
+        let unsupported = post("{}".to_owned()).header("content-encoding", "gzip");
+        let bad = if path == "/mcp" { 400 } else { 422 };
+        for (status, request) in [
+            (200, post(good.to_owned())),
+            (413, post("x".repeat(2000))),
+            (415, unsupported),
+            (bad, post("{}".to_owned())),
+            (429, post("{}".to_owned())),
+        ] {
+            let answer = Answer::of(request).await;
+            assert_eq!(answer.status, status, "{path}: {}", answer.text());
+            assert_eq!(
+                answer.header("access-control-allow-origin"),
+                "https://app.example",
+                "{path} {status}"
+            );
+            assert!(answer.headers.get_all("vary").iter().any(|value| value == "Origin"), "{path} {status}");
+            let exposed = answer.header("access-control-expose-headers").to_ascii_lowercase();
+            for name in ["mcp-session-id", "x-request-id", "retry-after", "www-authenticate"] {
+                assert!(exposed.split(", ").any(|exposed| exposed == name), "{name} in {exposed}");
+            }
+        }
+        // What is no page's script hears nothing of it.
+        let plain = Answer::of(client.post(path, "{}")).await;
+        assert_eq!((plain.header("access-control-allow-origin"), plain.header("vary")), ("", "Origin"));
+    }
+}
+
+#[tokio::test]
+async fn generation_that_takes_too_long_can_be_read_by_a_page_that_may_ask() {
+    let fake =
+        FakePredictor::start([Prediction::json(200, &json!({})).delay(Duration::from_secs(3600))]).await;
+    let settings = [("ALLOWED_ORIGINS", "https://app.example"), ("GENERATION_TIMEOUT", "1")];
+    let server = TestServer::in_front_of(&fake, &settings).await;
+    let request = server.client().post(GENERATE_IMAGE, r#"{"prompt":"a fox"}"#);
+    let answer = Answer::of(request.header("origin", "https://app.example")).await;
+    answer.problem(504, "timed-out");
+    assert_eq!(answer.header("access-control-allow-origin"), "https://app.example");
 }

@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Which rooms a room may use. `secret` and `problem` are leaves that anyone may use.
+/// Which rooms a room may use. `secret`, `problem` and `request` are leaves that anyone may use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("image", &[]),
     ("secret", &[]),
     ("problem", &[]),
+    ("request", &[]),
     ("storage", &["image"]),
     ("predictor", &["image"]),
     ("generate", &["predictor", "storage", "image"]),
@@ -28,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 /// The rooms that know every other one: wiring and edges.
 const WIRING: &[&str] = &["app", "stack", "serve", "rescue", "config", "cli", "main", "lib"];
-const LEAVES: &[&str] = &["secret", "problem"];
+const LEAVES: &[&str] = &["secret", "problem", "request"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

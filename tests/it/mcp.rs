@@ -258,7 +258,7 @@ async fn messages_that_are_none_get_json_rpc_errors() {
     }
     let get = client.get("/mcp").await;
     get.rpc_error(405);
-    assert_eq!(get.header("allow"), "POST");
+    assert_eq!(get.header("allow"), "POST, OPTIONS");
 }
 
 #[tokio::test]

@@ -4,7 +4,12 @@
 
 use std::{iter::repeat_n, sync::Arc, time::Duration};
 
-use mcp_image_server::image::decoding_memory;
+use mcp_image_server::{
+    api::GENERATE_IMAGE,
+    image::{ImageId, decoding_memory},
+    images::LISTINGS_MEMORY,
+    storage::{FileStore, ImageStore},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +20,7 @@ use tokio::{
 
 use crate::{
     bomb,
-    client::{Client, Era, within},
+    client::{Client, Era, send_raw, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
     large,
     process::Process,
@@ -76,6 +81,67 @@ async fn decompression_bombs_cost_little() {
         assert!(cost < LIMIT, "{name}: {} MiB", cost / MIB);
         assert_eq!(client.get(&path).await.body, image.bytes, "{name}: as it is, it is delivered");
     }
+}
+
+/// A body in a million pieces costs what its bytes cost, at both doors.
+#[tokio::test]
+async fn body_of_single_bytes_costs_little() {
+    const BYTES: usize = 1_000_000;
+    const LIMIT: u64 = 16 * MIB;
+    let server = Process::start(&[]).await;
+    for (path, status) in [("/mcp", 400), (GENERATE_IMAGE, 400)] {
+        assert_eq!(server.client().get("/health").await.status, 200);
+        let before = server.peak_memory();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        );
+        let request = [head.as_bytes(), &b"1\r\n{\r\n".repeat(BYTES), b"0\r\n\r\n"].concat();
+        let answer = send_raw(server.authority(), &request).await;
+        assert_eq!(answer.statuses(), [status], "{path}: the whole body was read");
+        let cost = server.peak_memory() - before;
+        assert!(cost < LIMIT, "{path}: {} MiB", cost / MIB);
+    }
+}
+
+/// Long pages of the list that nobody reads hold what they may hold together, and no more.
+#[tokio::test]
+async fn listings_that_are_not_read_stay_within_their_room() {
+    const IMAGES: u32 = 120;
+    const READERS: usize = 8;
+    let server = Process::start(&[]).await;
+    let first = large::stored(&server.images(), 0, Duration::ZERO, Duration::from_secs(3600)).await;
+    let store = FileStore::open(&server.images(), false).expect("a store");
+    for _ in 1..IMAGES {
+        let mut image = first.clone();
+        image.metadata.image_id = ImageId::now();
+        // Six characters each in JSON.
+        image.metadata.generation.prompt = "\u{1}".repeat(10_000);
+        image.metadata.generation.negative_prompt = Some("\u{1}".repeat(10_000));
+        store.save(image).await.expect("saved");
+    }
+    assert_eq!(server.client().get("/images/?limit=1").await.status, 200);
+    let before = server.peak_memory();
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let address = server.authority().parse().expect("an address");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("set");
+        readers.spawn(async move {
+            let mut stream = socket.connect(address).await.expect("connected");
+            let request = "GET /images/?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.expect("taken");
+            let mut begin = [0; "HTTP/1.1 200".len()];
+            stream.read_exact(&mut begin).await.expect("an answer");
+            (String::from_utf8_lossy(&begin).into_owned(), stream)
+        });
+    }
+    let answers = within(readers.join_all()).await;
+    let served = answers.iter().filter(|(begin, _)| begin == "HTTP/1.1 200").count();
+    assert!(answers.iter().all(|(begin, _)| ["HTTP/1.1 200", "HTTP/1.1 503"].contains(&begin.as_str())));
+    assert!((1..READERS).contains(&served), "{served} were served");
+    let cost = server.peak_memory() - before;
+    assert!(cost < LISTINGS_MEMORY as u64 + 8 * MIB, "{} MiB", cost / MIB);
 }
 
 /// What the server says it takes at most (`docs/memory.md`), for images of this side. Of the 16 bytes

@@ -86,6 +86,22 @@ async fn generation_as_events_tells_progress_then_the_result() {
 }
 
 #[tokio::test]
+async fn generation_is_answered_as_the_client_likes_it_best() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let body = json!({"prompt": "a fox", "width": 64, "height": 64, "num_inference_steps": 1}).to_string();
+    for (accept, kind) in [
+        ("application/json, text/event-stream;q=0", "application/json"),
+        ("application/json, text/event-stream;q=0.5", "application/json"),
+        ("application/json;q=0.5, text/event-stream", "text/event-stream"),
+        ("application/json, text/event-stream", "text/event-stream"),
+    ] {
+        let answer = Answer::of(client.post(GENERATE_IMAGE, body.clone()).header("accept", accept)).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{accept}");
+    }
+}
+
+#[tokio::test]
 async fn arguments_not_allowed_are_422_and_draw_nothing() {
     let fake = FakePredictor::start([]).await;
     let server = TestServer::in_front_of(&fake, &[]).await;
@@ -138,9 +154,14 @@ async fn requests_that_are_none_are_refused() {
         let request = client.request("POST", GENERATE_IMAGE).header("content-type", kind);
         Answer::of(request.body(r#"{"prompt":"a fox"}"#)).await.problem(415, "bad-request");
     }
-    for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let request =
+            client.post(GENERATE_IMAGE, r#"{"prompt":"a fox"}"#).header("content-encoding", encoding);
+        Answer::of(request).await.problem(415, "bad-request");
+    }
+    for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "BREW"] {
         let answer = Answer::of(client.request(method, GENERATE_IMAGE)).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, "POST"), "{method}");
+        assert_eq!((answer.status, answer.header("allow")), (405, "POST, OPTIONS"), "{method}");
     }
     assert_eq!(fake.counts().started, 0);
 }

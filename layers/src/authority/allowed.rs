@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue, header};
+
 use super::parse::{Host, HostPort, Origin};
 
 /// Which authorities and origins are allowed. By default, loopback ones only.
@@ -102,6 +104,13 @@ impl AllowedAuthorities {
             }
         }
         if invalid.is_empty() { Ok(Self { lists: Arc::new(lists) }) } else { Err(InvalidEntries(invalid)) }
+    }
+
+    /// The one `Origin` of a request with these headers, if it is allowed.
+    pub fn allowed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let origin = origins.next().filter(|_| origins.next().is_none())?;
+        origin.to_str().is_ok_and(|text| self.allows_origin(text)).then_some(origin)
     }
 
     pub(super) fn allows_host(&self, asked: &HostPort<'_>) -> bool {

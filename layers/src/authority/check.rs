@@ -59,11 +59,11 @@ fn authority<'a>(
 fn check_origin(allowed: &AllowedAuthorities, headers: &HeaderMap) -> Result<(), BoxError> {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
-    let origin = origin.to_str().ok().filter(|_| origins.next().is_none());
-    match origin {
-        Some(origin) if allowed.allows_origin(origin) => Ok(()),
-        _ => Err(OriginRefused { origin: origin.map(Into::into) }.into()),
+    if allowed.allowed_origin(headers).is_some() {
+        return Ok(());
     }
+    let origin = origin.to_str().ok().filter(|_| origins.next().is_none());
+    Err(OriginRefused { origin: origin.map(Into::into) }.into())
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) struct FakeStore {
     pub(super) chunks: Arc<AtomicUsize>,
     /// Calls that were made.
     pub(super) calls: AtomicUsize,
+    /// Images that were asked of a listing at once, at most.
+    pub(super) most_listed: AtomicUsize,
 }
 
 impl FakeStore {
@@ -166,6 +168,7 @@ impl ImageStore for FakeStore {
 
     async fn list(&self, query: ListQuery) -> Result<Page, Error> {
         self.call()?;
+        self.most_listed.fetch_max(query.limit, Ordering::SeqCst);
         let mut images: Vec<_> = self
             .images()
             .values()

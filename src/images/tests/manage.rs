@@ -199,3 +199,84 @@ async fn listing_by_time_is_between_the_moments() {
     let query = format!("created_after=2023-11-14T22:13:20Z&limit=2&cursor={}", cursor.expect("more"));
     assert_eq!(listed(&fixture, &query).await, (vec![ids[2].clone(), ids[1].clone()], Some(ids[1].clone())));
 }
+
+/// As many images as two and a half pages of the list hold, of which most of the metadata is prompts
+/// that JSON makes six times as long.
+fn put_long_prompts(fixture: &Fixture) -> Vec<String> {
+    let put = |_| {
+        let image = fixture.store.put_with(Format::Png, BYTES, |image| {
+            image.generation.prompt = "\u{1}".repeat(10_000);
+            image.generation.negative_prompt = Some("\u{1}".repeat(10_000));
+        });
+        image.image_id.to_string()
+    };
+    let mut ids: Vec<_> = (0..85).map(put).collect();
+    ids.reverse();
+    ids
+}
+
+#[tokio::test]
+async fn listing_of_long_prompts_comes_in_pages_of_four_mebibytes() {
+    let fixture = Fixture::new();
+    let ids = put_long_prompts(&fixture);
+    for model in ["", "&model=m"] {
+        let mut listed = Vec::new();
+        let mut cursor = String::new();
+        for page in 1.. {
+            let answer = fixture.get(&format!("/images/?limit=1000{model}{cursor}"), &[ADMIN]).await;
+            assert!(answer.body.len() <= 4 << 20, "{} bytes", answer.body.len());
+            let json = answer.json();
+            let images = json["images"].as_array().expect("images");
+            assert_eq!(images[0]["prompt"], "\u{1}".repeat(10_000));
+            listed.extend(images.iter().map(|image| image["image_id"].as_str().expect("an id").to_owned()));
+            let Some(next) = json["next_cursor"].as_str() else {
+                assert_eq!(page, 3);
+                break;
+            };
+            assert!(answer.body.len() > 3 << 20, "{} bytes", answer.body.len());
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(listed, ids, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn listing_asks_the_store_for_few_images_at_once() {
+    let fixture = Fixture::new();
+    for _ in 0..200 {
+        fixture.store.put(Format::Png, BYTES);
+    }
+    for query in ["limit=1000", "limit=1000&model=m", "limit=150", "model=other"] {
+        fixture.get(&format!("/images/?{query}"), &[ADMIN]).await;
+        assert_eq!(fixture.store.most_listed.load(Ordering::SeqCst), 64, "{query}");
+    }
+    assert_eq!(listed(&fixture, "limit=150").await.0.len(), 150);
+}
+
+#[tokio::test(start_paused = true)]
+async fn listings_that_nobody_reads_make_others_wait_and_then_come_again() {
+    let fixture = Fixture::new();
+    put_long_prompts(&fixture);
+    let long = "/images/?limit=1000";
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        let response = fixture.response(Method::GET, long, &[ADMIN]).await;
+        assert_eq!(response.status(), 200);
+        unread.push(response);
+    }
+    let refused = fixture.get("/images/?limit=1", &[ADMIN]).await;
+    refused.assert_problem(503, "listings-busy");
+    assert_eq!(refused.header("retry-after"), "1");
+    // Nor is one read that waits in the connection: its body is gone, its bytes are not.
+    let body = unread.pop().expect("a response").into_body();
+    let bytes = body.collect().await.expect("a whole body").to_bytes();
+    fixture.get(long, &[ADMIN]).await.assert_problem(503, "listings-busy");
+    drop(bytes);
+    assert_eq!(fixture.get(long, &[ADMIN]).await.status, 200);
+    // Images are read meanwhile, and nobody who only asks what is there holds anything.
+    for _ in 0..10 {
+        let head = fixture.response(Method::HEAD, long, &[ADMIN]).await;
+        assert_eq!(head.status(), 200);
+        unread.push(head);
+    }
+}

@@ -18,7 +18,7 @@ async fn method_other_than_post_is_405() {
         *request.method_mut() = method.clone();
         let answer = send(&endpoint, request).await;
         assert_eq!(answer.error(), (405, -32600), "{method}");
-        assert_eq!(answer.headers["allow"], "POST");
+        assert_eq!(answer.headers["allow"], "POST, OPTIONS");
     }
 }
 
