@@ -10,6 +10,7 @@
 //! | [`config`], [`cli`], [`telemetry`], [`metrics`] | the edges of the process |
 //! | [`mcp`], [`api`], [`request`] | the doors to the pipeline, and what they read alike |
 //! | [`generate`] | the pipeline: validate, admit, predict, inspect, store |
+//! | [`admission`] | who may work now, and who waits: fair to clients |
 //! | [`predictor`] | who draws |
 //! | [`storage`], [`cleaner`] | where images live, and how they go |
 //! | [`admin`] | what operators do to a store from the command line |
@@ -19,6 +20,7 @@
 //! | [`rescue`], [`problem`], [`health`] | what went wrong, and how it stands |
 
 pub mod admin;
+pub mod admission;
 pub mod api;
 pub mod app;
 pub mod banner;

@@ -84,6 +84,7 @@ pub fn generation(error: &generate::Error) -> Problem {
         E::Overloaded { .. } | E::WaitedTooLong { .. } => {
             (S::SERVICE_UNAVAILABLE, "overloaded", "Too many generations")
         }
+        E::TimedOut(_) => (S::GATEWAY_TIMEOUT, "timed-out", "No answer in time"),
         E::BadImage(_) => (S::BAD_GATEWAY, "bad-image", "The model's answer was refused"),
         E::Predictor(cause) => predictor_row(cause),
         E::Storage(storage::Error::Full(_)) => {

@@ -51,6 +51,9 @@ const BODY_IDLE: Duration = Duration::from_secs(10);
 /// Health and metrics answer within this, or not at all.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A request's deadline is so much later than its generation's, which says and counts what it was.
+const BACKSTOP: Duration = Duration::from_secs(1);
+
 /// Where MCP is.
 pub const MCP_PATH: &str = "/mcp";
 
@@ -75,7 +78,7 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// From request to response head, for all but generations.
     pub request_timeout: Duration,
-    /// From request to response of a generation: waiting, drawing and storing.
+    /// How long a generation may take: waiting, drawing and storing.
     pub generation_timeout: Duration,
 }
 
@@ -259,9 +262,9 @@ where
         .layer(OptionsLayer::new(HeaderValue::from_static("POST, OPTIONS")))
         // A token is taken before anything is dispatched.
         .layer(option_layer(rate))
-        // A generation waits, draws and stores within this; the queue and the predictor have
-        // deadlines of their own that end earlier and say more.
-        .layer(DeadlineLayer::new(config.generation_timeout))
+        // The generation has the same time by itself, whatever becomes of its answer, and ends
+        // first. This is for what comes before it, such as a body that drips.
+        .layer(DeadlineLayer::new(config.generation_timeout.saturating_add(BACKSTOP)))
         // A body that drips holds no memory for long.
         .layer(BodyIdleTimeoutLayer::new(BODY_IDLE))
         // Nor is it ever larger than this.

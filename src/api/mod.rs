@@ -12,7 +12,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use layers::{Body, BoxError, client_addr::ClientAddr, trace::TraceContext};
 use serde::Serialize;
@@ -93,8 +92,7 @@ impl Api {
         if wants_events {
             let work =
                 async move { generator.generate_within(trace.as_ref(), params, client, &sender).await };
-            let work = work.boxed();
-            let events = Running { work, progress, explain }.events();
+            let events = Running::start(work, progress, explain).events();
             return Ok(response(Body::stream(events), "text/event-stream"));
         }
         let image = generator.generate_within(trace.as_ref(), params, client, &sender).await?;

@@ -54,6 +54,8 @@ pub(super) fn read(
         concurrency: concurrency.unwrap_or(derived),
         queue_size: reader.integer(&GENERATION_QUEUE_SIZE).unwrap_or_default(),
         queue_timeout: reader.seconds(&GENERATION_QUEUE_TIMEOUT).unwrap_or_default(),
+        // Known when it is known who may ask.
+        timeout: Duration::ZERO,
         image_ttl: reader.seconds(&IMAGE_TTL).unwrap_or_default(),
         limits,
         // Known when delivery is read.

@@ -116,6 +116,7 @@ impl Config {
         let (predictor, prediction_timeout) = predictor::read(reader, limits.max_bytes);
         let mut generate = generate::read(reader, limits, &predictor);
         let mut stack = stack::read(reader, &public_base_url, generate.queue_timeout, prediction_timeout);
+        generate.timeout = stack.generation_timeout;
         let (images, cdn) = images::read(reader, &public_base_url, limits);
         generate.urls = images.urls.clone();
         if let Some(cdn) = cdn {

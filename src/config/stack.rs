@@ -54,7 +54,7 @@ variables! {
         "From request to response head, for all but generations.";
     GENERATION_TIMEOUT: Kind::Seconds { min: 0.1, max: 259_200.0 },
         Default::Derived("GENERATION_QUEUE_TIMEOUT + KSERVE_TIMEOUT + 30"),
-        "From request to response of a generation: waiting, drawing and storing.";
+        "How long a generation may take, whoever asks and however: waiting, drawing and storing.";
 }
 
 pub(super) fn read(

@@ -139,6 +139,7 @@ fn every_variable_reaches_its_room() {
     assert_eq!((config.generate.concurrency, config.generate.queue_size), (3, 0));
     assert_eq!(config.generate.queue_timeout, Duration::from_millis(7500));
     assert_eq!(config.stack.generation_timeout, Duration::from_secs(100));
+    assert_eq!(config.generate.timeout, Duration::from_secs(100));
     assert_eq!(config.stack.allowed_hosts, ["a.example", "b.example:8443", "images.example"]);
     assert_eq!(config.stack.allowed_origins, ["https://app.example", "https://images.example"]);
     let networks: Vec<_> = config.stack.trusted_proxies.iter().map(ToString::to_string).collect();

@@ -1,6 +1,5 @@
 //! One generation, from request to stored image. Every door (MCP, REST) goes through here.
 
-mod admission;
 mod params;
 mod pipeline;
 mod placeholder;
@@ -8,10 +7,10 @@ mod traced;
 
 use std::time::Duration;
 
-pub use admission::Client;
 pub use params::{FieldError, InvalidParams, Kind, PARAMETERS, Parameter, Params, input_schema};
 pub use pipeline::{Generator, Load};
 
+pub use crate::admission::Client;
 pub use crate::predictor::{Progress, ProgressReceiver, ProgressSender, progress_channel};
 use crate::{image, predictor, storage};
 
@@ -24,6 +23,8 @@ pub struct Config {
     pub queue_size: usize,
     /// How long a generation may wait for a place.
     pub queue_timeout: Duration,
+    /// How long a generation may take: waiting, drawing and storing.
+    pub timeout: Duration,
     /// How long an image lives.
     pub image_ttl: Duration,
     /// What a stored image may be at most.
@@ -70,6 +71,12 @@ pub enum Error {
         /// When a place may be free.
         retry_after: Duration,
     },
+    /// There was no image in the time that a generation has as a whole.
+    #[error(
+        "there was no image within {} s; ask for fewer steps or a smaller image, or ask the operator to raise GENERATION_TIMEOUT",
+        .0.as_secs_f64()
+    )]
+    TimedOut(Duration),
     /// The predictor gave no image.
     #[error(transparent)]
     Predictor(#[from] predictor::Error),
@@ -98,6 +105,8 @@ impl Error {
         match self {
             Self::Invalid(_) => "invalid",
             Self::Overloaded { .. } | Self::WaitedTooLong { .. } => "overloaded",
+            // As if the predictor had: what took the time is its drawing, or others'.
+            Self::TimedOut(_) => "timed_out",
             Self::Predictor(error) => error.kind(),
             Self::BadImage(_) => "bad_image",
             Self::Storage(_) => "storage",

@@ -8,12 +8,9 @@ use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tracing::{Instrument, info, info_span, warn};
 
-use super::{
-    Config, Error, Generated, Params,
-    admission::{Admission, Client, Full},
-    placeholder::Placeholders,
-};
+use super::{Client, Config, Error, Generated, Params, placeholder::Placeholders};
 use crate::{
+    admission::{Admission, Full},
     image::{Generation, ImageId, ImageUrls, Inspected, Limits, Metadata, inspect},
     predictor::{Prediction, Predictor, Progress, ProgressSender, Request},
     storage::{ImageStore, NewImage},
@@ -54,7 +51,7 @@ impl Generator {
     /// The pipeline from `predictor` to `store`.
     #[must_use]
     pub fn new(predictor: Arc<dyn Predictor>, store: Arc<dyn ImageStore>, config: Config) -> Self {
-        let admission = Admission::new(config.concurrency, config.queue_size);
+        let admission = Admission::new(config.concurrency, config.queue_size, queue_depth);
         Self { predictor, store, admission, placeholders: Placeholders::default(), config: Arc::new(config) }
     }
 
@@ -82,10 +79,10 @@ impl Generator {
         &self.config.urls
     }
 
-    /// Makes one image and stores it.
+    /// Makes one image and stores it, within the time that the configuration gives to a generation.
     ///
     /// # Errors
-    /// See [`Error`]; nothing is stored then.
+    /// See [`Error`]; nothing is stored then, unless the time was over while the store was at work.
     pub async fn generate(
         &self,
         params: Params,
@@ -95,7 +92,11 @@ impl Generator {
         let mut outcome = Outcome::start(self.predictor.describe().model);
         let image_id = ImageId::now();
         let span = info_span!("generation", %image_id);
-        let result = self.run(image_id, params, client, progress).instrument(span.clone()).await;
+        let run = self.run(image_id, params, client, progress).instrument(span.clone());
+        // What is being saved then is given up as if the caller had gone: whole, or not there.
+        let result = tokio::time::timeout(self.config.timeout, run)
+            .await
+            .unwrap_or_else(|_| Err(Error::TimedOut(self.config.timeout)));
         outcome.finish(&result);
         span.in_scope(|| report(&result));
         result
@@ -127,15 +128,17 @@ impl Generator {
 
     async fn admit(&self, client: Client, progress: &ProgressSender) -> Result<impl Drop + use<>, Error> {
         let started = Instant::now();
+        let progress = progress.clone();
+        let tell = move |ahead| progress.send(Progress::Queued { ahead });
         let entered =
-            tokio::time::timeout(self.config.queue_timeout, self.admission.enter(client, progress)).await;
+            tokio::time::timeout(self.config.queue_timeout, self.admission.enter(client, tell)).await;
         // Who is refused at once has not waited.
-        if !matches!(entered, Ok(Err(_))) {
+        if !matches!(entered, Ok(Err(Full { displaced: false, .. }))) {
             metrics::histogram!("mcp_image_generation_queue_wait_seconds").record(started.elapsed());
         }
         match entered {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(Full { waiting })) => Err(Error::Overloaded { waiting, retry_after: RETRY_AFTER }),
+            Ok(Err(Full { waiting, .. })) => Err(Error::Overloaded { waiting, retry_after: RETRY_AFTER }),
             Err(_) => {
                 Err(Error::WaitedTooLong { waited: self.config.queue_timeout, retry_after: RETRY_AFTER })
             }
@@ -222,6 +225,11 @@ fn examine_now(bytes: Bytes, limits: Limits) -> Result<Examined, Error> {
     Ok(Examined { bytes, inspected, sha256 })
 }
 
+#[expect(clippy::cast_precision_loss, reason = "queues are far shorter than 2^52")]
+fn queue_depth(waiting: usize) {
+    metrics::gauge!("mcp_image_generation_queue_depth").set(waiting as f64);
+}
+
 /// Seconds, to the millisecond: finer is noise.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
@@ -301,3 +309,6 @@ impl Drop for Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use layers::Body;
+use layers::{Body, client_addr::ClientAddr};
 
 use super::{
     Delivery,
@@ -140,7 +140,8 @@ impl View<'_> {
         if let Some(response) = representation.precondition(self.request)? {
             return Ok(response);
         }
-        let bytes = self.delivery.variants().get(&original, spec, self.now).await?;
+        let client = self.request.extensions.get().map(ClientAddr::key);
+        let bytes = self.delivery.variants().get(&original, spec, self.now, client).await?;
         representation.length = bytes.len() as u64;
         let (mut response, range) = representation.answer(self.request)?;
         *response.body_mut() = Body::full(slice(&bytes, &range));

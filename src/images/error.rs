@@ -7,7 +7,7 @@ use crate::{image::VariantError, problem::Problem, storage};
 
 /// When a client should ask again while the store is unavailable.
 const RETRY_AFTER_SECONDS: u16 = 5;
-/// When a client should ask again while too much is being made.
+/// When a client should ask again while too much is being made, or sent.
 const BUSY_SECONDS: u16 = 1;
 
 /// Why a request is not answered with what it asks for.
@@ -33,6 +33,8 @@ pub(super) enum Error {
     Busy,
     #[error("too many pages of the list are being read")]
     ListingsBusy,
+    #[error("there is no room in memory for a variant")]
+    NoRoom,
     #[error("the work on a variant broke off")]
     Lost,
     #[error("the answer cannot be put in JSON")]
@@ -60,6 +62,7 @@ impl From<variants::Error> for Error {
             variants::Error::Storage(error) => error.into(),
             variants::Error::Variant(error) => Self::Variant(error),
             variants::Error::Busy => Self::Busy,
+            variants::Error::NoRoom => Self::NoRoom,
             variants::Error::Lost => Self::Lost,
         }
     }
@@ -105,12 +108,14 @@ impl Error {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "variant-impossible", "Variant impossible")
                     .detail(format_args!("no variant can be made of this image: {error}"))
             }
-            Self::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "variants-busy", "Busy")
-                .detail("too many image variants are waiting to be made; try again")
-                .header(header::RETRY_AFTER, BUSY_SECONDS),
             Self::ListingsBusy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "listings-busy", "Busy")
                 .detail("too many long pages of the list are being read; try again, or with a lower limit")
                 .header(header::RETRY_AFTER, BUSY_SECONDS),
+            Self::Busy => busy("too many image variants are waiting to be made; try again"),
+            Self::NoRoom => busy(
+                "all memory for image variants is taken by those that are being sent (IMAGE_CACHE_BYTES); \
+                 try again",
+            ),
             Self::Lost => {
                 tracing::error!("the work on a variant broke off");
                 internal()
@@ -121,6 +126,12 @@ impl Error {
             }
         }
     }
+}
+
+fn busy(detail: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "variants-busy", "Busy")
+        .detail(detail)
+        .header(header::RETRY_AFTER, BUSY_SECONDS)
 }
 
 fn storage_problem(error: &storage::Error) -> Problem {

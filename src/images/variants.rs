@@ -13,7 +13,6 @@ use chrono::{DateTime, Utc};
 use http::HeaderValue;
 use metrics::{counter, histogram};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     cache::Key,
@@ -22,6 +21,7 @@ use super::{
     originals::{Originals, Source},
 };
 use crate::{
+    admission::{Admission, Client},
     image::{Format, Limits, VariantError, VariantSpec, variant},
     storage,
 };
@@ -40,6 +40,8 @@ pub(super) enum Error {
     Variant(Arc<VariantError>),
     #[error("too many variants are waiting to be made")]
     Busy,
+    #[error("there is no room in memory for a variant")]
+    NoRoom,
     #[error("the work on a variant broke off")]
     Lost,
 }
@@ -51,9 +53,7 @@ pub(super) struct Variants(Arc<Inner>);
 struct Inner {
     originals: Originals,
     limits: Limits,
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    most_waiting: usize,
+    admission: Admission,
     flights: Flights<Key, Result<Bytes, Error>>,
     made: AtomicUsize,
 }
@@ -65,28 +65,46 @@ impl Variants {
         Self(Arc::new(Inner {
             originals,
             limits,
-            places: Arc::new(Semaphore::new(concurrency)),
-            waiting: AtomicUsize::new(0),
-            most_waiting: concurrency.saturating_mul(WAITING_PER_PLACE),
+            admission: Admission::new(concurrency, concurrency.saturating_mul(WAITING_PER_PLACE), |_| {}),
             flights: Flights::default(),
             made: AtomicUsize::new(0),
         }))
     }
 
-    /// The variant's bytes.
+    /// The variant's bytes. If they have to be made, that is in `client`'s turn, or in that of who
+    /// asked for them before.
     pub(super) async fn get(
         &self,
         original: &Original,
         spec: VariantSpec,
         now: DateTime<Utc>,
+        client: Client,
     ) -> Result<Bytes, Error> {
         let id = original.metadata.image_id;
         let key = Key { id, variant: Some(spec) };
         if let Some(bytes) = self.0.originals.cache().get(&key, now) {
             return Ok(bytes);
         }
-        let (this, expires_at) = (self.clone(), original.metadata.expires_at);
-        self.0.flights.join(key, || async move { this.make(key, spec, expires_at).await }).await
+        let expires_at = original.metadata.expires_at;
+        loop {
+            let mut is_own = false;
+            let work = || {
+                is_own = true;
+                let this = self.clone();
+                async move { this.make(key, spec, expires_at, client).await }
+            };
+            let result = self.0.flights.join(key, work).await;
+            // Another client's turn that was lost is not this one's: it has one by itself.
+            if is_own || !matches!(result, Err(Error::Busy)) {
+                return result;
+            }
+        }
+    }
+
+    /// How many wait for a place.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.0.admission.waiting()
     }
 
     /// How many were made.
@@ -95,11 +113,18 @@ impl Variants {
         self.0.made.load(Ordering::SeqCst)
     }
 
-    async fn make(&self, key: Key, spec: VariantSpec, expires_at: DateTime<Utc>) -> Result<Bytes, Error> {
-        let result = self.work(key, spec, expires_at).await;
+    async fn make(
+        &self,
+        key: Key,
+        spec: VariantSpec,
+        expires_at: DateTime<Utc>,
+        client: Client,
+    ) -> Result<Bytes, Error> {
+        let result = self.work(key, spec, expires_at, client).await;
         let outcome = match &result {
             Ok(_) => "ok",
             Err(Error::Busy) => "busy",
+            Err(Error::NoRoom) => "no_room",
             Err(Error::Variant(_)) => "impossible",
             Err(Error::Storage(_) | Error::Lost) => "error",
         };
@@ -108,9 +133,15 @@ impl Variants {
         result
     }
 
-    async fn work(&self, key: Key, spec: VariantSpec, expires_at: DateTime<Utc>) -> Result<Bytes, Error> {
+    async fn work(
+        &self,
+        key: Key,
+        spec: VariantSpec,
+        expires_at: DateTime<Utc>,
+        client: Client,
+    ) -> Result<Bytes, Error> {
         let inner = &*self.0;
-        let place = self.place().await?;
+        let place = inner.admission.enter(client, |_| {}).await.map_err(|_| Error::Busy)?;
         let forgotten = inner.originals.forgotten();
         // Bounded with the work: only who has a place holds an original.
         let (original, source) = inner.originals.open(key.id, Utc::now()).await?;
@@ -135,47 +166,20 @@ impl Variants {
         inner.made.fetch_add(1, Ordering::Relaxed);
         let made = made.await.map_err(|_| Error::Lost)?.map_err(|error| Error::Variant(Arc::new(error)))?;
         let cache = inner.originals.cache();
-        let share = cache.reserve(made.bytes.len() as u64).ok_or(Error::Busy)?;
+        let share = cache.reserve(made.bytes.len() as u64).ok_or(Error::NoRoom)?;
         let bytes = share.hold(made.bytes.into());
         inner.originals.keep(key, bytes.clone(), expires_at, forgotten);
         Ok(bytes)
-    }
-
-    /// A place at work, unless too many wait for one.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let waiting = Waiting::enter(&self.0.waiting);
-        if waiting.before >= self.0.most_waiting {
-            return Err(Error::Busy);
-        }
-        Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| Error::Lost)
     }
 }
 
 /// Counts from zero.
 fn register_counters() {
     for format in [Format::Png, Format::Jpeg, Format::WebP] {
-        for outcome in ["ok", "busy", "impossible", "error"] {
+        for outcome in ["ok", "busy", "no_room", "impossible", "error"] {
             counter!("mcp_image_variants_total", "format" => format.name(), "outcome" => outcome)
                 .increment(0);
         }
-    }
-}
-
-/// One that waits for a place.
-struct Waiting<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        Self { count, before: count.fetch_add(1, Ordering::AcqRel) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -52,4 +52,5 @@ mod s3_server;
 mod signed;
 mod store;
 mod traces;
+mod turns;
 mod variants;

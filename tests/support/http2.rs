@@ -19,15 +19,20 @@ pub(crate) fn preface_with_window(bytes: u32) -> Vec<u8> {
 
 /// A whole request on a stream: a POST of JSON.
 pub(crate) fn post(stream: u32, path: &str, body: &str) -> Vec<u8> {
+    post_accepting(stream, path, "*/*", body)
+}
+
+/// The same, with what is wanted for an answer.
+pub(crate) fn post_accepting(stream: u32, path: &str, accept: &str, body: &str) -> Vec<u8> {
     // Of the static table: `:method: POST`, `:scheme: http`.
-    let fields = fields(&[0x83, 0x86], path);
+    let fields = fields(&[0x83, 0x86], path, accept);
     [frame(0x1, END_HEADERS, stream, &fields), frame(0x0, END_STREAM, stream, body.as_bytes())].concat()
 }
 
 /// A whole request on a stream: a GET.
 pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
     // Of the static table: `:method: GET`, `:scheme: http`.
-    frame(0x1, END_HEADERS | END_STREAM, stream, &fields(&[0x82, 0x86], path))
+    frame(0x1, END_HEADERS | END_STREAM, stream, &fields(&[0x82, 0x86], path, "*/*"))
 }
 
 /// Lets a stream, or with 0 the connection, have so many bytes more.
@@ -91,9 +96,14 @@ pub(crate) fn reset(stream: u32) -> Vec<u8> {
 
 /// Fields of a request, after those that are numbers of the static table. The others are literals,
 /// not indexed, whose names are in it.
-fn fields(indexed: &[u8], path: &str) -> Vec<u8> {
+fn fields(indexed: &[u8], path: &str, accept: &str) -> Vec<u8> {
     let mut fields = indexed.to_vec();
-    for (name, value) in [(&[0x04][..], path), (&[0x01], "localhost"), (&[0x0f, 0x10], "application/json")] {
+    for (name, value) in [
+        (&[0x04][..], path),
+        (&[0x01], "localhost"),
+        (&[0x0f, 0x10], "application/json"),
+        (&[0x0f, 0x04], accept),
+    ] {
         fields.extend_from_slice(name);
         fields.push(u8::try_from(value.len()).ok().filter(|length| *length < 127).expect("a short value"));
         fields.extend_from_slice(value.as_bytes());

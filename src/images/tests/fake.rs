@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 
 use crate::{
     image::{Format, Generation, ImageId, Metadata},
@@ -38,6 +39,8 @@ pub(super) struct FakeStore {
     pub(super) calls: AtomicUsize,
     /// Images that were asked of a listing at once, at most.
     pub(super) most_listed: AtomicUsize,
+    /// Images are opened by those who get a permit from here, if it is there.
+    pub(super) gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl FakeStore {
@@ -151,6 +154,10 @@ impl ImageStore for FakeStore {
     async fn open(&self, id: ImageId) -> Result<Opened, Error> {
         // Others get their turn in the middle, as with a real store.
         tokio::task::yield_now().await;
+        let gate = self.gate.lock().expect("no panic").clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.expect("open").forget();
+        }
         let NewImage { bytes, metadata } = self.find(id)?;
         let break_after = *self.break_after.lock().expect("no panic");
         let content = FakeContent { bytes, break_after, chunks: Arc::clone(&self.chunks) };

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use layers::client_addr::{ClientAddrLayer, PeerAddr, TrustedProxies};
 use serde_json::Value;
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt, service_fn};
 
 use self::fake::FakeStore;
 use super::*;
@@ -34,6 +35,12 @@ struct Answer {
 }
 
 impl Answer {
+    async fn of(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
@@ -103,10 +110,21 @@ impl Fixture {
         response
     }
 
+    /// As it is in the stack for a client of this address.
+    async fn get_from(&self, address: &str, path: &str) -> Answer {
+        let peer = PeerAddr((address.parse::<std::net::IpAddr>().expect("an address"), 4711).into());
+        let clients = ClientAddrLayer::new(TrustedProxies::default());
+        let service = clients.layer(service_fn(|request: Request<Empty<Bytes>>| async move {
+            let Ok(response) = self.images.clone().oneshot(request).await;
+            Ok::<_, Infallible>(response)
+        }));
+        let request = Request::get(path).extension(peer).body(Empty::new()).expect("a request");
+        let Ok(response) = service.oneshot(request).await;
+        Answer::of(response).await
+    }
+
     async fn send(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let (parts, body) = self.response(method, path, fields).await.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body }
+        Answer::of(self.response(method, path, fields).await).await
     }
 
     async fn get(&self, path: &str, fields: &[(&str, &str)]) -> Answer {

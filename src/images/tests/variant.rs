@@ -1,7 +1,11 @@
 use std::io::Cursor;
 
 use ::image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
@@ -221,4 +225,108 @@ async fn cdn_is_told_tag_and_lifetime() {
     let control = response.headers()["cache-control"].to_str().expect("text").to_owned();
     assert!(control.starts_with("private, max-age="), "{control}");
     assert!(!response.headers().contains_key("cdn-cache-control"));
+}
+
+/// As many as wait for a variant at most: one place at work.
+const SEATS: usize = 64;
+
+/// A request for one of many variants of an image.
+fn ask<'a>(fixture: &'a Fixture, address: &'a str, path: &str, quality: usize) -> BoxFuture<'a, Answer> {
+    let path = format!("{path}?w=16&format=jpeg&q={quality}");
+    async move { fixture.get_from(address, &path).await }.boxed()
+}
+
+/// Requests of one client for different variants.
+fn greedy<'a>(fixture: &'a Fixture, path: &str, count: usize) -> Vec<BoxFuture<'a, Answer>> {
+    (1..=count).map(|quality| ask(fixture, "192.0.2.1", path, quality)).collect()
+}
+
+/// Lets requests go as far as they come; those that are answered are taken out.
+async fn advance(requests: &mut Vec<BoxFuture<'_, Answer>>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        let mut index = 0;
+        while let Some(request) = requests.get_mut(index) {
+            match futures_util::poll!(request) {
+                Poll::Ready(answer) => {
+                    answers.push(answer);
+                    drop(requests.remove(index));
+                }
+                Poll::Pending => index += 1,
+            }
+        }
+    }
+    answers
+}
+
+#[tokio::test]
+async fn client_that_fills_the_queue_does_not_keep_variants_from_others() {
+    let fixture = Fixture::with(&caching());
+    let path = format!("/images/{}", put(&fixture, 200, 100).image_id);
+    let other = format!("/images/{}", put(&fixture, 100, 100).image_id);
+    let gate = Arc::new(Semaphore::new(0));
+    *fixture.store.gate.lock().expect("no panic") = Some(Arc::clone(&gate));
+    let mut greedy = greedy(&fixture, &path, 1 + SEATS + 1);
+    let refused = advance(&mut greedy).await;
+    assert_eq!(refused.len(), 1, "one is at work, the others wait");
+    refused[0].assert_problem(503, "variants-busy");
+    assert!(refused[0].json()["detail"].as_str().expect("a text").contains("waiting to be made"));
+    assert_eq!(fixture.images.delivery.variants().waiting(), SEATS);
+
+    let mut others: Vec<_> =
+        ["192.0.2.2", "192.0.2.3"].map(|address| ask(&fixture, address, &other, 80)).into();
+    // The second joins the first: one seat for both.
+    assert!(advance(&mut others).await.is_empty(), "they wait");
+    let displaced = advance(&mut greedy).await;
+    assert_eq!(displaced.len(), 1, "and the last of the others made room");
+    displaced[0].assert_problem(503, "variants-busy");
+    assert_eq!(fixture.images.delivery.variants().waiting(), SEATS);
+
+    gate.add_permits(2);
+    let first = greedy.remove(0);
+    assert_eq!(first.await.status, 200, "it was at work");
+    for answer in join_all(others).await {
+        assert_eq!(answer.status, 200, "their turn comes next");
+    }
+    gate.add_permits(SEATS);
+    assert!(join_all(greedy).await.iter().all(|answer| answer.status == 200));
+}
+
+#[tokio::test]
+async fn turn_that_another_client_lost_is_not_lost_for_who_joined_it() {
+    let fixture = Fixture::with(&caching());
+    let path = format!("/images/{}", put(&fixture, 200, 100).image_id);
+    let gate = Arc::new(Semaphore::new(0));
+    *fixture.store.gate.lock().expect("no panic") = Some(Arc::clone(&gate));
+    let mut greedy = greedy(&fixture, &path, 1 + SEATS);
+    assert!(advance(&mut greedy).await.is_empty());
+    // One joins the last of these, another needs its seat.
+    let mut joined = vec![ask(&fixture, "192.0.2.2", &path, 1 + SEATS)];
+    assert!(advance(&mut joined).await.is_empty());
+    let mut third = vec![ask(&fixture, "192.0.2.3", &path, 99)];
+    assert!(advance(&mut third).await.is_empty());
+    let displaced = advance(&mut greedy).await;
+    assert!(advance(&mut joined).await.is_empty(), "it waits, now in a turn of its own");
+    let displaced = displaced.into_iter().chain(advance(&mut greedy).await).collect::<Vec<_>>();
+    assert!(!displaced.is_empty() && displaced.iter().all(|answer| answer.status == 503));
+    gate.add_permits(2 * SEATS);
+    for answer in join_all(joined.into_iter().chain(third).chain(greedy)).await {
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn variant_without_room_in_memory_says_so() {
+    let fixture = Fixture::new();
+    let path = format!("/images/{}?w=64", put(&fixture, 200, 100).image_id);
+    let cache = fixture.images.delivery.originals().cache();
+    // Slow readers hold it all.
+    let held = cache.reserve(16 << 20).expect("nothing is held yet");
+    let answer = fixture.get(&path, &[]).await;
+    answer.assert_problem(503, "variants-busy");
+    let detail = answer.json()["detail"].as_str().expect("a text").to_owned();
+    assert!(detail.contains("memory") && !detail.contains("waiting"), "{detail}");
+    assert_eq!(answer.header("retry-after"), "1");
+    drop(held);
+    assert_eq!(fixture.get(&path, &[]).await.status, 200);
 }
