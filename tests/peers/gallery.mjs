@@ -214,7 +214,9 @@ async function checkDelete(checks, page, image) {
     await page.waitForSelector('#viewer', { state: 'hidden' });
     checks.equal(await cards(page), before - 1, 'the card is gone');
     checks.equal((await fetch(image.url)).status, 404, 'and so is the image');
-    checks.that(await page.evaluate(() => document.activeElement.closest('li') !== null), 'the focus is on the next card');
+    // The viewer is hidden before its `close` event comes, which moves the focus.
+    const onCard = page.waitForFunction(() => document.activeElement.closest('li') !== null, null, { timeout: 10_000 });
+    checks.that(await onCard.then(() => true, () => false), 'the focus is on the next card');
 }
 
 async function checkMore(checks, page) {
