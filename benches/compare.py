@@ -140,6 +140,7 @@ class Comparison:
             for peer in peers:
                 with Sweeper(peer.folder):
                     found = load(peer, what(peer), connections, self.options.seconds, self.memory)
+                    peer.settle()
                 runs[peer.name].append(found)
                 if peer.log:
                     os.truncate(peer.log, 0)

@@ -18,6 +18,7 @@ SERVER_CORE, DRIVER_CORE = 0, 1
 # which costs more than what is compared, and the more the faster a peer is.
 SWEEP_AGE, SWEEP_INTERVAL = 0.5, 0.1
 START_TIMEOUT = 60
+SETTLE_TIMEOUT = 20
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -100,6 +101,14 @@ class Peer:
     def forget_peak(self) -> None:
         """`VmHWM` starts anew."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def settle(self) -> None:
+        """Waits until it has done with calls whose callers are gone: the next peer wants the core for itself."""
+        until = time.monotonic() + SETTLE_TIMEOUT
+        used, before = self.cpu_seconds(), -1.0
+        while used > before and time.monotonic() < until:
+            time.sleep(0.1)
+            before, used = used, self.cpu_seconds()
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
