@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::fake_predictor::{Answer, Counts, FakePredictor};
 
-fn config(url: &str) -> KserveV1Config {
+pub(crate) fn config(url: &str) -> KserveV1Config {
     let endpoint = endpoint(url, Some("sd")).expect("an endpoint");
     KserveV1Config {
         predict_url: endpoint.predict_url,
@@ -35,7 +35,7 @@ fn predictor(fake: &FakePredictor) -> KserveV1 {
     KserveV1::new(config(&fake.url())).expect("built")
 }
 
-fn request() -> Request {
+pub(crate) fn request() -> Request {
     Request {
         prompt: "a fox".to_owned(),
         negative_prompt: None,

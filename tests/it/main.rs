@@ -39,6 +39,7 @@ mod faults;
 mod http_semantics;
 mod kill;
 mod kserve_peer;
+mod kserve_tls;
 mod kserve_v1;
 mod limits;
 mod mcp;

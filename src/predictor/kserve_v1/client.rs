@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame, Incoming};
 use layers::trace;
-use reqwest::{RequestBuilder, Response, redirect};
 use serde_json::Value;
-use tokio::time::{Instant, error::Elapsed, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::super::{Error, Held, KserveV1Config, Memory, State};
 use super::BuildError;
@@ -18,6 +19,7 @@ use super::instance::Key;
 use super::observe;
 use super::reply::{Reply, ReplyReader};
 use super::retry::retry_after;
+use super::transport::{READ_BUFFER, Transport};
 
 /// A probe's time, from connecting to the answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,28 +31,16 @@ const PROBE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes read of an answer that is no prediction.
 const MAX_REFUSAL: usize = 64 * 1024;
 
-/// Python servers close idle connections after 5 s. A request that meets the closing would look
-/// broken after dispatch and could not be sent again, so connections are let go first.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// A reply that is begun and does not go on for this long is given up: it holds room that others wait for.
 const READ_STALL: Duration = Duration::from_secs(10);
-
-/// Connections kept for later calls at most. Each keeps the buffer that it read its last reply into, and fills it with
-/// the next reply before there is room for that; a new one begins with a small buffer.
-const POOL_IDLE: usize = 32;
-
-/// A peer that vanished while it draws is noticed, though no byte flows.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// What a connection reads into at most, besides the image: hyper's own limit, rounded up.
-const READ_BUFFER: u64 = 420 * 1024;
 
 /// Calls one model.
 #[derive(Debug)]
 pub(super) struct Client {
-    predictions: reqwest::Client,
-    probes: reqwest::Client,
+    predictions: Transport,
+    probes: Transport,
+    predict_uri: Uri,
+    model_uri: Uri,
     config: KserveV1Config,
     credentials: Credentials,
     memory: Memory,
@@ -67,8 +57,10 @@ pub(super) struct Failure {
 impl Client {
     pub(super) fn new(config: KserveV1Config) -> Result<Self, BuildError> {
         Ok(Self {
-            predictions: http_client(&config, config.connect_timeout)?,
-            probes: http_client(&config, config.connect_timeout.min(PROBE_CONNECT_TIMEOUT))?,
+            predictions: Transport::new(&config, config.connect_timeout)?,
+            probes: Transport::new(&config, config.connect_timeout.min(PROBE_CONNECT_TIMEOUT))?,
+            predict_uri: uri(&config.predict_url)?,
+            model_uri: uri(&config.model_url)?,
             credentials: Credentials::new(config.bearer.as_ref())?,
             memory: Memory::new(config.max_image_bytes),
             config,
@@ -81,14 +73,12 @@ impl Client {
 
     /// Sends one prediction and reads its reply. Dropping the future closes the connection.
     pub(super) async fn predict(&self, body: Bytes) -> Result<(Reply, Held), Failure> {
-        let request = self.predictions.post(self.config.predict_url.clone());
+        let mut headers = self.authorized().await;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // The trace goes on in the predictor, and in what stands in front of it.
-        let mut headers = HeaderMap::new();
         trace::inject(&mut headers);
-        let request = request.header(CONTENT_TYPE, "application/json").headers(headers);
-        let request = self.authorized(request.body(body)).await;
         let dispatched = Instant::now();
-        let response = request.send().await.map_err(broken)?;
+        let response = self.predictions.send(Method::POST, self.predict_uri.clone(), headers, body).await?;
         if response.status().is_success() {
             Ok(self.reply(response).await?)
         } else {
@@ -99,39 +89,35 @@ impl Client {
     /// Asks whether the model is ready.
     pub(super) async fn probe(&self) -> State {
         let asked = async {
-            let request = self.authorized(self.probes.get(self.config.model_url.clone())).await;
-            match request.send().await {
+            let headers = self.authorized().await;
+            match self.probes.send(Method::GET, self.model_uri.clone(), headers, Bytes::new()).await {
                 Ok(response) => {
                     let status = response.status();
                     state(status, &beginning(response).await)
                 }
-                Err(error) => unavailable(match broken(error) {
-                    Error::Unreachable(cause) => observe::innermost(&*cause),
-                    _ => "the connection broke before it answered".to_owned(),
-                }),
+                Err(Error::Unreachable(cause)) => unavailable(observe::innermost(&*cause)),
+                Err(_) => unavailable("the connection broke before it answered"),
             }
         };
         timeout(PROBE_TIMEOUT, asked).await.unwrap_or(State::Busy)
     }
 
-    async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match self.credentials.authorization().await {
-            Some(authorization) => request.header(AUTHORIZATION, authorization),
-            None => request,
-        }
+    /// Headers of a request that says who asks.
+    async fn authorized(&self) -> HeaderMap {
+        let authorization = self.credentials.authorization().await;
+        authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect()
     }
 
-    async fn reply(&self, mut response: Response) -> Result<(Reply, Held), Error> {
+    async fn reply(&self, response: Response<Incoming>) -> Result<(Reply, Held), Error> {
         if let Some(media_type) = other_media_type(response.headers()) {
             return Err(Error::BadReply {
                 reason: format!("its type is {media_type}, not application/json"),
             });
         }
-        let mut reader = ReplyReader::new(response.content_length(), self.config.max_image_bytes)?;
-        let reading = self.memory.read(reader.most_image_bytes() + READ_BUFFER).await;
-        while let Some(chunk) =
-            timeout(READ_STALL, response.chunk()).await.map_err(stalled)?.map_err(broken)?
-        {
+        let mut body = response.into_body();
+        let mut reader = ReplyReader::new(body.size_hint().exact(), self.config.max_image_bytes)?;
+        let reading = self.memory.read(reader.most_image_bytes() + READ_BUFFER as u64).await;
+        while let Some(chunk) = next_chunk(&mut body).await? {
             reader.push(&chunk)?;
         }
         let reply = if reader.is_slow_to_finish() {
@@ -144,7 +130,7 @@ impl Client {
         Ok((reply, held))
     }
 
-    async fn refused(&self, response: Response, dispatched: Instant) -> Failure {
+    async fn refused(&self, response: Response<Incoming>, dispatched: Instant) -> Failure {
         let status = response.status();
         let retry_after = retry_after(response.headers(), SystemTime::now());
         let body = beginning(response).await;
@@ -160,57 +146,23 @@ impl From<Error> for Failure {
     }
 }
 
-fn http_client(config: &KserveV1Config, connect_timeout: Duration) -> Result<reqwest::Client, BuildError> {
-    let mut headers: HeaderMap = config.headers.iter().cloned().collect();
-    for value in headers.values_mut() {
-        value.set_sensitive(true);
-    }
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        // The predictor is called at the configured address and nowhere else, whatever proxies the
-        // environment names.
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(connect_timeout)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .pool_max_idle_per_host(POOL_IDLE)
-        .tcp_keepalive(TCP_KEEPALIVE);
-    if let Some(host) = &config.host {
-        headers.insert(HOST, host.clone());
-        // HTTP/2 names the host by `:authority`, which follows the URL.
-        builder = builder.http1_only();
-    }
-    if config.predict_url.scheme() == "https" {
-        for certificate in certificates(config)? {
-            builder = builder.add_root_certificate(certificate);
+fn uri(url: &url::Url) -> Result<Uri, BuildError> {
+    Uri::try_from(url.as_str()).map_err(|_| BuildError::Url(url.clone()))
+}
+
+/// The next piece of a reply; `None` at its end.
+async fn next_chunk(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    loop {
+        let Ok(frame) = timeout(READ_STALL, body.frame()).await else {
+            let seconds = READ_STALL.as_secs();
+            return Err(Error::Interrupted(format!("no byte of the reply came for {seconds} s").into()));
+        };
+        match frame.transpose().map_err(|error| Error::Interrupted(error.into()))?.map(Frame::into_data) {
+            Some(Ok(data)) => return Ok(Some(data)),
+            Some(Err(_trailers)) => {}
+            None => return Ok(None),
         }
-    } else {
-        // Loading the system's certificates takes longer than all the rest of the start.
-        builder = builder.tls_built_in_root_certs(false);
     }
-    builder.default_headers(headers).build().map_err(BuildError::Client)
-}
-
-fn certificates(config: &KserveV1Config) -> Result<Vec<reqwest::Certificate>, BuildError> {
-    let Some(path) = &config.ca_file else { return Ok(Vec::new()) };
-    let pem = std::fs::read(path).map_err(|source| BuildError::CaFile { path: path.clone(), source })?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    if certificates.is_empty() {
-        return Err(BuildError::CaFileContent(path.clone()));
-    }
-    Ok(certificates)
-}
-
-/// What a transport error means: only one from before dispatch says that nothing was computed.
-fn broken(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    if error.is_connect() { Error::Unreachable(error.into()) } else { Error::Interrupted(error.into()) }
-}
-
-fn stalled(_: Elapsed) -> Error {
-    Error::Interrupted(format!("no byte of the reply came for {} s", READ_STALL.as_secs()).into())
 }
 
 /// A media type that cannot be a prediction; one that is missing or only unusual is not held
@@ -222,14 +174,15 @@ fn other_media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The beginning of a body; what was read before it broke is enough to tell what it says.
-async fn beginning(mut response: Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    while body.len() < MAX_REFUSAL
-        && let Ok(Some(chunk)) = response.chunk().await
+async fn beginning(response: Response<Incoming>) -> Vec<u8> {
+    let mut body = response.into_body();
+    let mut begun = Vec::new();
+    while begun.len() < MAX_REFUSAL
+        && let Ok(Some(chunk)) = next_chunk(&mut body).await
     {
-        body.extend_from_slice(&chunk[..chunk.len().min(MAX_REFUSAL - body.len())]);
+        begun.extend_from_slice(&chunk[..chunk.len().min(MAX_REFUSAL - begun.len())]);
     }
-    body
+    begun
 }
 
 /// What the answer to `GET /v1/models/<name>` says.

@@ -13,6 +13,7 @@ mod instance;
 mod observe;
 mod reply;
 mod retry;
+mod transport;
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -78,9 +79,12 @@ pub enum BuildError {
     /// The CA file does not hold certificates.
     #[error("the predictor's CA file {} does not hold certificates in PEM form", .0.display())]
     CaFileContent(PathBuf),
-    /// The HTTP client cannot be built.
-    #[error("the predictor's HTTP client cannot be built: {0}")]
-    Client(#[source] reqwest::Error),
+    /// No TLS connection can be made with what this server is built with.
+    #[error("the predictor's TLS cannot be set up: {0}")]
+    Tls(#[source] rustls::Error),
+    /// The address does not fit into a request.
+    #[error("the predictor's address {0} holds characters that a request cannot")]
+    Url(url::Url),
 }
 
 impl KserveV1 {
