@@ -174,7 +174,7 @@ fn image(image_id: ImageId, length: usize, expiry: SystemTime) -> NewImage {
         width: 512,
         height: 512,
         size_bytes: length as u64,
-        sha256: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8".to_owned(),
+        blake3: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8".to_owned(),
         thumbhash: None,
         created_at: image_id.created_at(),
         expires_at: expiry.into(),

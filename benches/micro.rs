@@ -27,7 +27,6 @@ use mcp_image_server::{
     storage::{self, FileStore, ImageStore, NewImage},
     telemetry,
 };
-use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -142,7 +141,7 @@ fn image(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("image");
     group.throughput(Throughput::Bytes(png.len() as u64));
     group.bench_function("inspect", |bencher| bencher.iter(|| inspect(black_box(&png), LIMITS).unwrap()));
-    group.bench_function("sha256", |bencher| bencher.iter(|| Sha256::digest(black_box(&png))));
+    group.bench_function("blake3", |bencher| bencher.iter(|| blake3::hash(black_box(&png))));
     group.bench_function("preview", |bencher| {
         bencher.iter(|| preview(black_box(&png), inspected, 90_000, 512).unwrap());
     });
@@ -197,7 +196,7 @@ fn metadata(bytes: &Bytes) -> Metadata {
         width: picture::SIDE,
         height: picture::SIDE,
         size_bytes: bytes.len() as u64,
-        sha256: "0".repeat(64),
+        blake3: "0".repeat(64),
         created_at: image_id.created_at(),
         expires_at: Utc::now() + TimeDelta::hours(1),
         thumbhash: None,

@@ -2,7 +2,7 @@
 //!
 //! No limits, no trace, no metrics, no inspection, no sync to disk: what protocol work alone costs.
 //! `bare_rmcp PORT PREDICT_URL FOLDER [hash]` (predictor and folder serve `generate_image`; with `hash` it takes the
-//! SHA-256 of each image, as whoever wants a strong `ETag` or to verify what is stored must).
+//! BLAKE3 hash of each image, as whoever wants a strong `ETag` or to verify what is stored must).
 
 #![expect(clippy::unwrap_used, reason = "a fixture of the benchmark: it may die of anything unexpected")]
 
@@ -22,7 +22,6 @@ use rmcp::{
         StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
     },
 };
-use sha2::Digest;
 
 #[derive(Clone)]
 struct Bare {
@@ -75,7 +74,7 @@ impl Bare {
         let reply: Reply = serde_json::from_slice(&reply).unwrap();
         let image = base64_simd::STANDARD.decode_to_vec(&reply.predictions[0].image.b64).unwrap();
         if self.hashes {
-            std::hint::black_box(sha2::Sha256::digest(&image));
+            std::hint::black_box(blake3::hash(&image));
         }
         let name = format!("{}.png", uuid::Uuid::now_v7());
         let path = format!("{}/{name}", self.folder);

@@ -17,6 +17,7 @@ pub const PICTURE_ID: &str = "01980000-0000-7000-8000-000000000000";
 /// Its entity tag.
 pub const PICTURE_TAG: &str = "\"a6234aaec97c2da8319db68ef5529870\"";
 
+/// What its metadata gives as its hash; nobody computes it again.
 const PICTURE_HASH: &str = "a6234aaec97c2da8319db68ef5529870583bfd24de9996aa964d6b2d7c28e54b";
 
 pub(crate) fn id() -> ImageId {
@@ -26,7 +27,7 @@ pub(crate) fn id() -> ImageId {
 pub(crate) fn stored() -> NewImage {
     let metadata = json!({
         "image_id": PICTURE_ID, "format": "png", "width": 96, "height": 64, "size_bytes": PICTURE.len(),
-        "sha256": PICTURE_HASH, "created_at": "2025-07-13T00:00:00Z", "expires_at": "2925-07-13T00:00:00Z",
+        "blake3": PICTURE_HASH, "created_at": "2025-07-13T00:00:00Z", "expires_at": "2925-07-13T00:00:00Z",
         "prompt": "a picture", "num_inference_steps": 1, "guidance_scale": 1.0, "model": "still",
         "predictor": "fuzz", "generation_seconds": 0.0,
     });

@@ -1,6 +1,6 @@
+use blake3::Hasher;
 use chrono::Utc;
 use futures_util::TryStreamExt as _;
-use sha2::{Digest, Sha256};
 
 use crate::{
     image::{ImageId, Metadata},
@@ -40,25 +40,25 @@ async fn read(store: &dyn ImageStore, id: ImageId) -> Result<Metadata, Error> {
     let opened = store.open(id).await?;
     let metadata = opened.metadata;
     let mut stream = opened.content.stream(0..metadata.size_bytes).await?;
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     let mut length = 0;
     while let Some(chunk) = stream.try_next().await? {
         hash.update(&chunk);
         length += chunk.len() as u64;
     }
-    compare(&metadata, length, hash)?;
+    compare(&metadata, length, &hash)?;
     Ok(metadata)
 }
 
 /// Whether bytes of this length and hash are what was saved.
-pub(super) fn compare(metadata: &Metadata, length: u64, hash: Sha256) -> Result<(), Error> {
+pub(super) fn compare(metadata: &Metadata, length: u64, hash: &Hasher) -> Result<(), Error> {
     let corrupt = |reason| Err(Error::Corrupt { id: metadata.image_id, reason });
     if length != metadata.size_bytes {
         return corrupt(format!("{} bytes were saved, {length} are there", metadata.size_bytes));
     }
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if found != metadata.sha256 {
-        return corrupt(format!("its SHA-256 was {}, it is {found}", metadata.sha256));
+    let found = hash.finalize().to_hex();
+    if *found != *metadata.blake3 {
+        return corrupt(format!("its BLAKE3 hash was {}, it is {found}", metadata.blake3));
     }
     Ok(())
 }

@@ -131,7 +131,7 @@ fn description(image: &Metadata, url: &str) -> String {
         ("format", image.format.media_type().to_owned()),
         ("pixels", format!("{}x{}", image.width, image.height)),
         ("size", format!("{} ({} bytes)", bytes(image.size_bytes), image.size_bytes)),
-        ("sha256", image.sha256.clone()),
+        ("blake3", image.blake3.clone()),
         ("model", plain(&generation.model)),
         ("predictor", plain(&generation.predictor)),
         ("steps", generation.num_inference_steps.to_string()),

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Error, Output, chain,
@@ -174,12 +173,12 @@ async fn read(from: &dyn ImageStore, id: ImageId) -> Result<(Metadata, Bytes), s
     let metadata = opened.metadata;
     let mut stream = opened.content.stream(0..metadata.size_bytes).await?;
     let mut content = BytesMut::with_capacity(usize::try_from(metadata.size_bytes).unwrap_or_default());
-    let mut hash = Sha256::new();
+    let mut hash = blake3::Hasher::new();
     while let Some(chunk) = stream.try_next().await? {
         hash.update(&chunk);
         content.extend_from_slice(&chunk);
     }
-    compare(&metadata, content.len() as u64, hash)?;
+    compare(&metadata, content.len() as u64, &hash)?;
     Ok((metadata, content.freeze()))
 }
 

@@ -126,7 +126,7 @@ async fn save(storage: &Storage, age: Duration) -> ImageId {
         width: 1,
         height: 1,
         size_bytes: 100,
-        sha256: String::new(),
+        blake3: String::new(),
         thumbhash: None,
         created_at: created.into(),
         expires_at: (created + INTERVAL * 1000).into(),

@@ -5,7 +5,6 @@ use std::{
 
 use bytes::Bytes;
 use chrono::Utc;
-use sha2::{Digest, Sha256};
 use tracing::{Instrument, info, info_span, warn};
 
 use super::{Client, Config, Error, Generated, Params, placeholder::Placeholders};
@@ -175,7 +174,7 @@ impl Generator {
             width: image.inspected.dimensions.width,
             height: image.inspected.dimensions.height,
             size_bytes: image.bytes.len() as u64,
-            sha256: image.sha256.clone(),
+            blake3: image.blake3.clone(),
             created_at,
             // Counted from now, not from the id: a slow model does not eat into the image's life.
             expires_at: Utc::now() + self.config.image_ttl,
@@ -200,7 +199,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 struct Examined {
     bytes: Bytes,
     inspected: Inspected,
-    sha256: String,
+    blake3: String,
 }
 
 /// Inspects and hashes an image, off the runtime's threads where it takes long.
@@ -217,12 +216,8 @@ async fn examine(bytes: Bytes, limits: Limits) -> Result<Examined, Error> {
 fn examine_now(bytes: Bytes, limits: Limits) -> Result<Examined, Error> {
     let inspected = inspect(&bytes, limits)?;
     let bytes = bytes.slice(..inspected.length);
-    let sha256 = Sha256::digest(&bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        hex.push(char::from(HEX[usize::from(byte >> 4)]));
-        hex.push(char::from(HEX[usize::from(byte & 0xf)]));
-        hex
-    });
-    Ok(Examined { bytes, inspected, sha256 })
+    let blake3 = blake3::hash(&bytes).to_hex().to_string();
+    Ok(Examined { bytes, inspected, blake3 })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "queues are far shorter than 2^52")]
@@ -234,8 +229,6 @@ fn queue_depth(waiting: usize) {
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000.0).round() / 1_000.0
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// One line a generation.
 fn report(result: &Result<Generated, Error>) {

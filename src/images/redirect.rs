@@ -45,7 +45,7 @@ mod tests {
             width: 1,
             height: 1,
             size_bytes: 1,
-            sha256: String::new(),
+            blake3: String::new(),
             created_at: Utc::now(),
             expires_at: Utc::now(),
             thumbhash: None,

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::HeaderValue;
 use metrics::{counter, histogram};
-use sha2::{Digest, Sha256};
 
 use super::{
     cache::Key,
@@ -187,7 +186,6 @@ fn register_counters() {
 /// same image, so the tag is known before they are made.
 pub(super) fn entity_tag(original: &Original, spec: &VariantSpec) -> Option<HeaderValue> {
     let version = env!("CARGO_PKG_VERSION");
-    let hash = Sha256::digest(format!("{version}\n{}\n{spec}", original.metadata.sha256));
-    let digits = hash.iter().take(TAG_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect::<String>();
-    HeaderValue::try_from(format!("\"{digits}\"")).ok()
+    let hash = blake3::hash(format!("{version}\n{}\n{spec}", original.metadata.blake3).as_bytes()).to_hex();
+    HeaderValue::try_from(format!("\"{}\"", &hash[..TAG_DIGITS])).ok()
 }

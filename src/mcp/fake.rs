@@ -121,7 +121,7 @@ pub(crate) fn generated() -> Generated {
             width: 512,
             height: 256,
             size_bytes: 5,
-            sha256: "0".repeat(64),
+            blake3: "0".repeat(64),
             created_at: time,
             expires_at: time,
             thumbhash: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".to_owned()),

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(link["mimeType"], "image/png");
         assert_eq!(json["structuredContent"]["image_id"], json!(id));
         assert_eq!(json["structuredContent"]["url"], json!(image.url));
-        assert_eq!(json["structuredContent"]["metadata"]["sha256"], json!(image.metadata.sha256));
+        assert_eq!(json["structuredContent"]["metadata"]["blake3"], json!(image.metadata.blake3));
         assert_eq!(json["isError"], false);
     }
 

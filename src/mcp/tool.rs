@@ -102,7 +102,7 @@ fn result_schema() -> JsonObject {
                     "width": {"type": "integer", "minimum": 1, "description": "Pixels across"},
                     "height": {"type": "integer", "minimum": 1, "description": "Pixels down"},
                     "size_bytes": {"type": "integer", "minimum": 1, "description": "Length in bytes"},
-                    "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "Hash of the bytes"},
+                    "blake3": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "Hash of the bytes"},
                     "created_at": {"type": "string", "format": "date-time"},
                     "expires_at": {
                         "type": "string",
@@ -132,7 +132,7 @@ fn result_schema() -> JsonObject {
                     },
                 },
                 "required": [
-                    "image_id", "format", "width", "height", "size_bytes", "sha256", "created_at",
+                    "image_id", "format", "width", "height", "size_bytes", "blake3", "created_at",
                     "expires_at", "prompt", "num_inference_steps", "guidance_scale", "model",
                     "predictor", "generation_seconds",
                 ],

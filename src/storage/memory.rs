@@ -207,7 +207,7 @@ mod tests {
             width: 1,
             height: 1,
             size_bytes: length as u64,
-            sha256: String::new(),
+            blake3: String::new(),
             created_at: now.into(),
             expires_at: (now + life).into(),
             thumbhash: None,

@@ -10,7 +10,6 @@ All of it is on one machine, so the figures that it prints say that nothing is l
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import server
+from blake3 import blake3
 from checks import Checks
 from fake_kserve import FakeKserve
 from mcp import Client
@@ -131,7 +131,7 @@ async def is_whole(url: str, image: dict) -> bool:
         answer = await ask(url)
     except OSError:
         return False
-    return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == image["metadata"]["sha256"]
+    return answer.status == 200 and blake3(answer.body).hexdigest() == image["metadata"]["blake3"]
 
 
 async def everywhere(replicas: list[Replica], images: list[dict]) -> list[str]:

@@ -13,10 +13,10 @@ use mcp_image_server::{
     storage::{self, Backend, Config, NewImage, Record, RecordKind, Storage},
 };
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::{
+    client::content_hash,
     fake_s3::FakeS3,
     process,
     store_conformance::{HOUR, Store, assert_whole, image, list_all},
@@ -59,8 +59,7 @@ impl Folder {
 
     async fn save(&self, prompt: &str, age: Duration, life: Duration) -> NewImage {
         let mut image = image(5000, age, life);
-        image.metadata.sha256 =
-            Sha256::digest(&image.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        image.metadata.blake3 = content_hash(&image.bytes);
         image.metadata.generation.prompt = prompt.to_owned();
         self.store().save(image.clone()).await.unwrap();
         image
@@ -152,7 +151,7 @@ async fn images_show_tells_all_that_is_known() {
     let url = signed[0]["url"].as_str().expect("a URL");
     assert!(url.contains("sig="), "a URL that a client may use: {url}");
     let shown = folder.run(&["images", "show", &id]);
-    for text in [&id, &image.metadata.sha256, "a lighthouse", "stable-diffusion", "4.8 KiB (5000 bytes)"] {
+    for text in [&id, &image.metadata.blake3, "a lighthouse", "stable-diffusion", "4.8 KiB (5000 bytes)"] {
         assert!(shown.out.contains(text), "{text} in {}", shown.out);
     }
     let absent = folder.run(&["images", "show", &ImageId::now().to_string()]);

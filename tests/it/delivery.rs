@@ -25,7 +25,7 @@ async fn image_comes_with_its_type_length_validators_and_time_to_live() {
     let client = server.client();
     let (image, path) = drawn(&client).await;
     let bytes = client.fetch_whole(&image).await;
-    let hash = image["metadata"]["sha256"].as_str().expect("a hash");
+    let hash = image["metadata"]["blake3"].as_str().expect("a hash");
     for path in [path.as_str(), path.trim_end_matches(".png")] {
         for method in ["GET", "HEAD"] {
             let answer = Answer::of(client.request(method, path)).await;

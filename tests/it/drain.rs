@@ -6,7 +6,7 @@ use mcp_image_server::storage::{FileStore, ImageStore};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Era, sha256, until, within},
+    client::{Client, Era, content_hash, until, within},
     fake_predictor::{Answer as Prediction, FakePredictor},
     large,
     process::{Process, run},
@@ -71,7 +71,7 @@ async fn sigterm_in_the_middle_of_generations_loses_none() {
         let opened = store.open(id).await.expect("stored");
         let length = opened.metadata.size_bytes;
         let bytes = store_conformance::read(opened, 0..length).await.expect("readable");
-        assert_eq!(sha256(&bytes), image["metadata"]["sha256"]);
+        assert_eq!(content_hash(&bytes), image["metadata"]["blake3"]);
     }
     assert!(tokio::net::TcpStream::connect(server.authority()).await.is_err(), "the port is free");
 }

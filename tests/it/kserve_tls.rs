@@ -33,7 +33,8 @@ impl Gateway {
     async fn start(fake: &FakePredictor) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed");
+        let authority =
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed");
         let key = KeyPair::generate().expect("a key");
         let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
             .and_then(|params| params.signed_by(&key, &authority))

@@ -67,7 +67,7 @@ async fn generation_answers_url_id_and_metadata() {
 
     let again = client.generate(&arguments).await.json();
     assert_ne!(again["image_id"], image["image_id"]);
-    assert_eq!(again["metadata"]["sha256"], metadata["sha256"], "the same seed draws the same");
+    assert_eq!(again["metadata"]["blake3"], metadata["blake3"], "the same seed draws the same");
 }
 
 #[tokio::test]

@@ -9,11 +9,10 @@ use mcp_image_server::storage::{
     Backend, Config, NewImage, Record, RecordKey, RecordKind, S3Config, S3Timeouts, Storage,
 };
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::{
-    client::{Era, sha256, until, within},
+    client::{Era, content_hash, until, within},
     fake_s3::{FakeS3, Fault},
     process::{self, Process},
     s3::{peer, variables},
@@ -61,7 +60,7 @@ fn bucket(s3: &S3Config) -> Storage {
 /// An image whose hash is told rightly.
 fn hashed(length: usize, age: Duration, life: Duration) -> NewImage {
     let mut image = image(length, age, life);
-    image.metadata.sha256 = sha256(&image.bytes);
+    image.metadata.blake3 = content_hash(&image.bytes);
     image
 }
 
@@ -186,7 +185,7 @@ async fn commands_look_at_delete_from_and_verify_a_bucket() {
     let (listed, code) = run(&s3, &["images", "list", "--json"], &[]).await;
     assert_eq!((listed.lines().count(), code), (5, Some(0)), "{listed}");
     let (shown, _) = run(&s3, &["images", "show", &id], &[]).await;
-    assert!(shown.contains(&id) && shown.contains(&images[1].metadata.sha256), "{shown}");
+    assert!(shown.contains(&id) && shown.contains(&images[1].metadata.blake3), "{shown}");
     let (verified, code) = run(&s3, &["images", "verify"], &[]).await;
     assert!(verified.contains("5 whole") && code == Some(0), "{verified}");
     let (_, code) = run(&s3, &["images", "delete", &id], &[]).await;
@@ -260,15 +259,14 @@ async fn gigabyte_through_the_server_takes_little_memory() {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let started = Instant::now();
     let mut chunks = http.get(url).send().await.unwrap().error_for_status().unwrap().bytes_stream();
-    let (mut hash, mut length) = (Sha256::new(), 0);
+    let (mut hash, mut length) = (blake3::Hasher::new(), 0);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.unwrap();
         hash.update(&chunk);
         length += chunk.len();
     }
     assert_eq!(length, 1 << 30);
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(found, image.metadata.sha256);
+    assert_eq!(*hash.finalize().to_hex(), *image.metadata.blake3);
     let peak = server.peak_memory();
     eprintln!(
         "figure: 1 GiB in {:.1?} with a peak of {:.1} MiB",

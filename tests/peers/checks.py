@@ -5,7 +5,6 @@ Every check prints one line that starts with `ok` or `FAIL`; `tests/run.sh` coun
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import io
 import json
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from blake3 import blake3
 from PIL import Image
 
 IN_FLIGHT = "mcp_image_generations_in_flight"
@@ -124,7 +124,7 @@ def check_stored(checks: Checks, structured: Any, base: str, width: int, height:
     checks.equal(answer.status, 200, "GET of the url answers 200")
     checks.equal(len(answer.body), metadata.get("size_bytes"), "the url's bytes have the length in the metadata")
     checks.equal(
-        hashlib.sha256(answer.body).hexdigest(), metadata.get("sha256"), "the url's bytes have the hash in the metadata"
+        blake3(answer.body).hexdigest(), metadata.get("blake3"), "the url's bytes have the hash in the metadata"
     )
     try:
         with Image.open(io.BytesIO(answer.body)) as image:

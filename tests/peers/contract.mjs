@@ -1,7 +1,9 @@
 // What every Node client has to see: list, call with progress, the url's bytes, errors by name, cancel.
 //
 // Every check prints one line that starts with `ok` or `FAIL`; `tests/run.sh` counts them.
-import { createHash } from 'node:crypto';
+
+import { blake3 } from '@noble/hashes/blake3.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
 
 const IN_FLIGHT = 'mcp_image_generations_in_flight';
 
@@ -89,8 +91,8 @@ async function checkCall(checks, session, base) {
     const bytes = Buffer.from(await response.arrayBuffer());
     checks.equal(response.status, 200, 'GET of the url answers 200');
     checks.equal(bytes.length, metadata.size_bytes, "the url's bytes have the length in the metadata");
-    const hash = createHash('sha256').update(bytes).digest('hex');
-    checks.equal(hash, metadata.sha256, "the url's bytes have the hash in the metadata");
+    const hash = bytesToHex(blake3(bytes));
+    checks.equal(hash, metadata.blake3, "the url's bytes have the hash in the metadata");
     // PNG: signature, then IHDR with width and height (PNG, third edition, 11.2.1).
     checks.equal(bytes.subarray(1, 4).toString('latin1'), 'PNG', 'the bytes are a PNG');
     checks.equal([bytes.readUInt32BE(16), bytes.readUInt32BE(20)], [1024, 1536], 'the image has the pixels asked for');

@@ -12,7 +12,7 @@ use mcp_image_server::{
     storage::{FileStore, ImageStore, NewImage},
 };
 
-use crate::client::sha256;
+use crate::client::content_hash;
 
 /// Bytes of a pixel.
 const PIXEL: u32 = 3;
@@ -45,7 +45,7 @@ pub(crate) async fn put(folder: &Path, bytes: Bytes, side: u32, age: Duration, l
         width: side,
         height: side,
         size_bytes: bytes.len() as u64,
-        sha256: sha256(&bytes),
+        blake3: content_hash(&bytes),
         created_at: created.into(),
         expires_at: (created + life).into(),
         thumbhash: None,

@@ -102,7 +102,7 @@ pub(crate) fn image(length: usize, age: Duration, life: Duration) -> NewImage {
         width: 512,
         height: 384,
         size_bytes: bytes.len() as u64,
-        sha256: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8".to_owned(),
+        blake3: "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8".to_owned(),
         created_at: created.into(),
         expires_at: (created + life).into(),
         thumbhash: None,

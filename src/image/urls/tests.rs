@@ -14,7 +14,7 @@ fn metadata() -> Metadata {
         width: 1,
         height: 1,
         size_bytes: 1,
-        sha256: String::new(),
+        blake3: String::new(),
         created_at: at(NOW),
         expires_at: at(NOW + 3600),
         thumbhash: None,

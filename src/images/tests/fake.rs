@@ -67,7 +67,7 @@ impl FakeStore {
             width: 1,
             height: 1,
             size_bytes: bytes.len().try_into().expect("short"),
-            sha256: "0123456789abcdef".repeat(4),
+            blake3: "0123456789abcdef".repeat(4),
             created_at,
             expires_at: created_at + TimeDelta::seconds(300),
             thumbhash: None,

@@ -223,7 +223,7 @@ async fn store_that_fails_is_a_problem_without_its_words() {
 async fn metadata_that_no_header_can_hold_is_a_500() {
     let fixture = Fixture::new();
     let damaged =
-        fixture.store.put_with(Format::Png, BYTES, |image| image.sha256 = "a\r\nset-cookie: x".to_owned());
+        fixture.store.put_with(Format::Png, BYTES, |image| image.blake3 = "a\r\nset-cookie: x".to_owned());
     fixture.get(&format!("/images/{}", damaged.image_id), &[]).await.assert_problem(500, "internal");
 }
 

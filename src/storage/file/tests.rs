@@ -35,7 +35,7 @@ fn image() -> NewImage {
         width: 64,
         height: 64,
         size_bytes: 10_000,
-        sha256: "00".repeat(32),
+        blake3: "00".repeat(32),
         created_at: now.into(),
         expires_at: (now + Duration::from_secs(100 * 3600)).into(),
         thumbhash: None,

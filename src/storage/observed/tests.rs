@@ -31,7 +31,7 @@ fn image(length: usize) -> NewImage {
         width: 1,
         height: 1,
         size_bytes: length as u64,
-        sha256: String::new(),
+        blake3: String::new(),
         created_at: now.into(),
         expires_at: (now + Duration::from_secs(60)).into(),
         thumbhash: None,

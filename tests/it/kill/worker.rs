@@ -14,9 +14,9 @@ use mcp_image_server::{
     image::ImageId,
     storage::{Backend, Config, NewImage, Record, RecordKey, RecordKind, Storage},
 };
-use sha2::{Digest as _, Sha256};
 
 use crate::{
+    client::content_hash,
     s3_faults::patient,
     store_conformance::{HOUR, image},
 };
@@ -67,7 +67,7 @@ pub(super) fn image_of(id: ImageId, life: Duration) -> NewImage {
     image.metadata.image_id = id;
     image.metadata.created_at = id.created_at();
     image.metadata.expires_at = id.created_at() + life;
-    image.metadata.sha256 = Sha256::digest(&image.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    image.metadata.blake3 = content_hash(&image.bytes);
     image
 }
 
