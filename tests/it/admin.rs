@@ -205,7 +205,7 @@ async fn images_verify_finds_what_is_damaged_and_nothing_else() {
     let lines = done.json();
     assert_eq!(lines.len(), 8);
     for (id, status, reason) in [
-        (flipped, "damaged", "SHA-256"),
+        (flipped, "damaged", "BLAKE3"),
         (cut, "damaged", "5000 bytes were saved, 4999 are there"),
         (lost, "damaged", "its metadata is lost"),
         (images[3].metadata.image_id, "whole", ""),
@@ -305,7 +305,7 @@ async fn migrate_leaves_damaged_images_behind_and_says_so() {
     assert!(done.err.contains("3 images could not be copied"), "{}", done.err);
     let lines = done.json();
     for (image, reason) in
-        [(&damaged, "SHA-256"), (&lost, "metadata is lost"), (&taken, "another image with this id")]
+        [(&damaged, "BLAKE3"), (&lost, "metadata is lost"), (&taken, "another image with this id")]
     {
         let line = lines.iter().find(|line| line["image_id"] == id_of(image)).unwrap();
         assert!(line["reason"].as_str().unwrap().contains(reason), "{line}");
