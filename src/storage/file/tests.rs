@@ -27,7 +27,7 @@ fn store(sync: bool) -> (FileStore, TempDir) {
     (FileStore::open(folder.path(), sync).unwrap(), folder)
 }
 
-fn image() -> NewImage {
+pub(super) fn image() -> NewImage {
     let now = SystemTime::now();
     let metadata = Metadata {
         image_id: ImageId::now(),
