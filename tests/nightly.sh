@@ -21,6 +21,7 @@ trap 'exit 130' INT TERM
 start_ceph "$scratch/ceph"
 
 export REQUIRE_PEERS=1 KILL_CYCLES=${KILL_CYCLES:-500}
-cargo test --locked --test it -- kill:: cleaner_replicas:: store::syscalls:: --nocapture
-NIGHTLY=1 cargo test --locked --test it -- s3_server:: --nocapture
-cargo bench --locked --bench cleaning
+bounded() { timeout --foreground "$@"; }
+bounded 30m cargo test --locked --test it -- kill:: cleaner_replicas:: store::syscalls:: --nocapture
+NIGHTLY=1 bounded 15m cargo test --locked --test it -- s3_server:: --nocapture
+bounded 60m cargo bench --locked --bench cleaning

@@ -93,8 +93,7 @@ fn save_commits_in_order() {
 fn save_into_another_bucket_makes_its_name_durable_and_that_of_its_group_once() {
     let (store, _folder) = store(true);
     // In the middle of the group, in buckets that are not over.
-    let group = (SystemTime::now() + Duration::from_millis(1 << 24)).duration_since(SystemTime::UNIX_EPOCH);
-    let middle = (group.unwrap().as_millis() as u64 >> 24 << 24) + (1 << 23);
+    let middle = (ImageId::now().created_millis() >> 24 << 24) + (3 << 23);
     let at = |bucket: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(middle + (bucket << 16));
     assert_eq!(steps_of(&store, at(0)), ALL);
     assert_eq!(steps_of(&store, at(1)), ALL[..9]);

@@ -1,4 +1,4 @@
-use std::{io, sync::Arc, vec};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -20,10 +20,10 @@ pub(super) fn walk(shared: &Arc<Shared>) -> Walk<'_> {
     let images = move |group| {
         let listing = Arc::clone(shared);
         async move {
-            let buckets = blocking(move || listing.buckets(group)).await?.into_iter();
+            let buckets = VecDeque::from(blocking(move || listing.buckets(group)).await?);
             Ok::<_, Error>(stream::try_unfold(buckets, move |rest| {
                 let shared = Arc::clone(shared);
-                blocking(move || some(&shared, rest))
+                blocking(move || first(&shared, rest))
             }))
         }
     };
@@ -32,14 +32,14 @@ pub(super) fn walk(shared: &Arc<Shared>) -> Walk<'_> {
     groups.and_then(images).try_flatten().map_ok(each).try_flatten().boxed()
 }
 
-/// The images of the first of these buckets, and the buckets that are left; `None` where there are none.
-fn some(
-    shared: &Shared,
-    mut rest: vec::IntoIter<Bucket>,
-) -> Result<Option<(Vec<Walked>, vec::IntoIter<Bucket>)>, Error> {
+/// Images, and the buckets that are still to be looked through.
+type Found = (Vec<Walked>, VecDeque<Bucket>);
+
+/// The images of the first of these buckets; `None` if there are no more.
+fn first(shared: &Shared, mut rest: VecDeque<Bucket>) -> Result<Option<Found>, Error> {
     let mut found = Vec::new();
     while found.len() < AT_ONCE {
-        let Some(bucket) = rest.next() else { break };
+        let Some(bucket) = rest.pop_front() else { break };
         found.extend(images(shared, bucket)?);
     }
     Ok((!found.is_empty()).then_some((found, rest)))

@@ -376,6 +376,28 @@ async fn empty_buckets_go_and_the_current_one_stays() {
     assert_eq!(tree(&base), &names_of(id_of(&current))[..2]);
 }
 
+#[tokio::test]
+async fn empty_bucket_stays_for_an_hour_after_its_time_and_a_group_as_long_after_its_own() {
+    let (store, base, _folder) = store();
+    // In the first bucket of a group.
+    let start = ImageId::now().created_millis() >> 24 << 24;
+    let created = SystemTime::UNIX_EPOCH + Duration::from_millis(start);
+    let mut image = fresh(100);
+    image.metadata.image_id = ImageId::at(created);
+    saved(&store, image.clone()).await;
+    assert!(store.delete(id_of(&image)).await.unwrap());
+    let folders = &names_of(id_of(&image))[..2];
+    for (age, left) in [
+        (MINUTE * 61, folders),
+        (MINUTE * 62, &folders[..1]),
+        (MINUTE * 339, &folders[..1]),
+        (MINUTE * 340, &[]),
+    ] {
+        store.expire(created + age).await.unwrap();
+        assert_eq!(tree(&base), left, "{age:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn saves_into_buckets_that_are_being_removed_are_not_lost() {
     let (store, _base, _folder) = store();
