@@ -44,7 +44,8 @@ fn main() {
     let large: u64 = env::var("BENCH_IMAGES").map_or(1_000_000, |number| number.parse().unwrap());
     let folder = env::var("BENCH_FOLDER").map_or_else(|_| TempDir::new(), TempDir::new_in).unwrap();
     runtime.block_on(async {
-        // First: ext4 looks past what was removed in the last minutes, and a save makes two files to one.
+        // First: some file systems look past what was removed in the last minutes, and a save makes two
+        // files where a plain write makes one.
         saves(folder.path()).await;
         println!(
             "images      over       cleaning 1,000  cleaning none   newest 100      middle 100      count all"

@@ -152,7 +152,7 @@ fn write(
         begin_writing(&image_file);
         before(Step::SyncImage)?;
         image_file.sync_all()?;
-        // The journal commits what it has of both files together: most of this was done by now.
+        // A journal commits what it has of both files together: most of this was done by now.
         before(Step::SyncMetadata)?;
         sidecar_file.sync_all()?;
     }
