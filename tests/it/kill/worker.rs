@@ -17,7 +17,6 @@ use mcp_image_server::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    s3::peer,
     s3_faults::patient,
     store_conformance::{HOUR, image},
 };
@@ -66,7 +65,7 @@ impl Place {
 
 /// The bucket of the real gateway behind a proxy.
 pub(super) fn behind(proxy: SocketAddr, prefix: String) -> S3Config {
-    let real = peer().expect("the gateway's address");
+    let real = crate::s3::peer().expect("the gateway's address");
     S3Config { endpoint_url: Some(format!("http://{proxy}").parse().unwrap()), prefix, ..real }
 }
 
