@@ -40,7 +40,7 @@ fn id(text: &str) {
     assert_eq!(parsed.is_ok(), is_uuid_v7(text));
     let Ok(id) = parsed else { return };
     assert_eq!(id.to_string(), text);
-    assert_eq!(id.bucket(), text.replace('-', "")[..7]);
+    assert_eq!(id.bucket().replace('/', ""), text[..8]);
     let millis = u64::from_str_radix(&text.replace('-', "")[..12], 16).expect("hex");
     assert_eq!(id.created_millis(), millis);
     assert!(id.created_at().timestamp_millis() > 0 || millis == 0);

@@ -1,15 +1,17 @@
 //! Images in a folder, local or a mounted volume.
 //!
 //! ```text
-//! <base>/<first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
-//!                                       <id>.tmp      the image while it is written
-//!                                       <id>.png      the image; its appearance is the commit
-//!       /records/...                                  what replicas must agree on
+//! <base>/<first 6 hex digits of the id>/<next 2>/<id>.json     metadata; its creation reserves the id
+//!                                                <id>.tmp      the image while it is written
+//!                                                <id>.png      the image; its appearance is the commit
+//!       /records/...                                           what replicas must agree on
 //! ```
 //!
-//! Seven digits are a *bucket*, about 17.5 minutes of ids, so age is known from names alone. Several
-//! processes may share the folder: what must happen once hangs on an exclusive creation or on a
-//! removal, and files that are not ours by their exact name are never touched.
+//! Eight digits are a *bucket*, 65.5 seconds of ids, so age is known from names alone, and no folder
+//! has more names than a minute makes. 256 buckets are a *group*, 4.7 hours: however long images live,
+//! and however few they are, the base folder stays short. Several processes may share the folder: what
+//! must happen once hangs on an exclusive creation or on a removal, and files that are not ours by their
+//! exact name are never touched.
 //!
 //! Each operation is one blocking job, which runs to its end when the caller goes away.
 
@@ -41,12 +43,15 @@ use async_trait::async_trait;
 use chrono::Utc;
 
 pub use self::records::FileRecords;
-use self::{folder::Folder, name::Bucket};
+use self::{
+    folder::Folder,
+    name::{Bucket, Group},
+};
 use super::{Error, Expired, ImageStore, ListQuery, NewImage, Opened, Page, Walk, Walked};
 use crate::image::{ImageId, Metadata};
 
-/// Not the number of a bucket: those have 28 bits.
-const NO_BUCKET: u32 = u32::MAX;
+/// Not the number of a bucket: those have 32 bits.
+const NO_BUCKET: u64 = u64::MAX;
 
 /// Bytes that the chunks of so many readers have at most.
 pub(super) const fn delivery_memory(readers: u64) -> u64 {
@@ -63,8 +68,8 @@ pub struct FileStore {
 struct Shared {
     path: PathBuf,
     sync: bool,
-    /// The bucket whose own name is known to be on disk.
-    durable: AtomicU32,
+    /// The bucket whose own name is known to be on disk, and that of its group.
+    durable: AtomicU64,
     /// The kinds of records, a bit each, whose folder's own name is known to be on disk.
     durable_records: AtomicU32,
     /// Buckets below this one were swept by this process.
@@ -96,7 +101,7 @@ impl FileStore {
             shared: Arc::new(Shared {
                 path,
                 sync,
-                durable: AtomicU32::new(NO_BUCKET),
+                durable: AtomicU64::new(NO_BUCKET),
                 durable_records: AtomicU32::new(0),
                 swept: AtomicU64::new(0),
                 opened: opened::OpenImages::default(),
@@ -182,30 +187,49 @@ impl Shared {
 
     /// Opens a bucket; `None` if it is not there.
     fn bucket(&self, bucket: Bucket) -> Result<Option<Folder>, Error> {
-        Folder::open_in(&self.path, &bucket.to_string())
-            .map_err(|error| failed("open the folder", &self.bucket_path(bucket), error))
+        // One after the other: neither may be a link.
+        let open = || match Folder::open_in(&self.path, &bucket.group().to_string())? {
+            Some(group) => group.folder(&bucket.name()),
+            None => Ok(None),
+        };
+        open().map_err(|error| failed("open the folder", &self.bucket_path(bucket), error))
     }
 
     fn bucket_of(&self, id: ImageId) -> Result<Option<Folder>, Error> {
         self.bucket(Bucket::of(id))
     }
 
-    /// The buckets there are, in no order. A base folder that was removed has none.
-    fn buckets(&self) -> Result<Vec<Bucket>, Error> {
-        let listed = || -> io::Result<Vec<Bucket>> {
-            let base = match Folder::open(&self.path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-                opened => opened?,
-            };
-            let mut buckets = Vec::new();
-            base.each_name(|name| {
-                buckets.extend(Bucket::parse(name.to_bytes()));
-                Ok(())
-            })?;
-            Ok(buckets)
+    /// The groups there are, oldest first. A base folder that was removed has none.
+    fn groups(&self) -> Result<Vec<Group>, Error> {
+        let open = || match Folder::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
         };
-        listed().map_err(|error| failed("list", &self.path, error))
+        sorted(open(), Group::parse).map_err(|error| failed("list", &self.path, error))
     }
+
+    /// The buckets there are in a group, oldest first.
+    fn buckets(&self, group: Group) -> Result<Vec<Bucket>, Error> {
+        let name = group.to_string();
+        sorted(Folder::open_in(&self.path, &name), |name| group.bucket(name))
+            .map_err(|error| failed("list", &self.path.join(name), error))
+    }
+}
+
+/// What the names in a folder say, in order; nothing if it is not there.
+fn sorted<T: Ord>(
+    folder: io::Result<Option<Folder>>,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    if let Some(folder) = folder? {
+        folder.each_name(|name| {
+            found.extend(parse(name.to_bytes()));
+            Ok(())
+        })?;
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// Makes the base folder if it is absent: for this user alone, as prompts and images are private.

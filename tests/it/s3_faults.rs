@@ -460,7 +460,7 @@ async fn objects_that_are_not_ours_are_left_alone() {
     let id = image.metadata.image_id;
     let mut others = [
         "p/notes.txt".to_owned(),
-        format!("p/0000000/{id}.png"),
+        format!("p/000000/00/{id}.png"),
         format!("p/{}/{id}.png.bak", id.bucket()),
         format!("q/{}/{id}.json", id.bucket()),
         "p/.probe-mine".to_owned(),

@@ -83,6 +83,8 @@ struct State {
     /// The server that requests go on to, if they do.
     upstream: Option<String>,
     page: usize,
+    /// What its clock, and that of the server behind it, seems to be ahead.
+    ahead: Duration,
     /// All but the first so many requests meet a closed connection.
     dies_after: Option<usize>,
     sent: usize,
@@ -173,6 +175,11 @@ impl FakeS3 {
     pub(crate) fn kill_at(&self, process: Arc<Mutex<Child>>, at: usize, afterwards: bool) {
         let mut state = self.state();
         state.victim = Some((process, state.log.len() + at, afterwards));
+    }
+
+    /// Dates its answers so much too late: as if all objects were that much older.
+    pub(crate) fn set_ahead(&self, ahead: Duration) {
+        self.state().ahead = ahead;
     }
 
     /// Gives so many keys on a page.
@@ -286,7 +293,10 @@ async fn respond(
     if killed(&state, number, false) {
         return Err(closed());
     }
-    let upstream = state.lock().unwrap().upstream.clone();
+    let (upstream, ahead) = {
+        let state = state.lock().unwrap();
+        (state.upstream.clone(), state.ahead)
+    };
     let (mut response, bytes) = match upstream {
         Some(upstream) if !matches!(fault, Some(Fault::EndlessList | Fault::Circle)) => {
             forward(&upstream, &parts, body).await
@@ -295,6 +305,10 @@ async fn respond(
     };
     if killed(&state, number, true) {
         return Err(closed());
+    }
+    if !ahead.is_zero() {
+        let date = httpdate::fmt_http_date(SystemTime::now() + ahead);
+        response.headers_mut().insert(header::DATE, HeaderValue::try_from(date).unwrap());
     }
     if let Some(Fault::CloseAfterwards) = fault {
         return Err(closed());

@@ -1,5 +1,6 @@
 use std::{
     fmt, io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use super::{
     delete::remove,
     failed,
     folder::Folder,
-    name::{Bucket, Kind, Name},
+    name::{Bucket, Group, Kind, Name},
     probe::is_probe,
     read::Sidecar,
 };
@@ -33,13 +34,17 @@ const DAMAGED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Buckets behind the first image that is not due, looked through for leftovers in one cycle: so
 /// many, or as few as have so many names.
-const SWEPT_BUCKETS: usize = 16;
+const SWEPT_BUCKETS: usize = 256;
 const SWEPT_NAMES: usize = 4096;
+
+/// Empty folders go when their time was over for so long. Until then who saves into one may rely on its
+/// name's being on disk, though clocks differ, and nobody takes it away from under a save.
+const EMPTY_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// After so many failures in one cycle the folder is at fault, not its files.
 const MOST_FAILURES: u64 = 100;
 
-/// Removes what is due, bucket by bucket from the oldest, until the first image that is not due.
+/// Removes what is due, from the oldest on, until the first image that is not due.
 ///
 /// Leftovers go as the walk comes by. Behind its end, where long-lived images may keep it from
 /// coming for long, each bucket is looked through once more when all that began in it must have
@@ -47,45 +52,34 @@ const MOST_FAILURES: u64 = 100;
 pub(super) async fn expire(shared: &Arc<Shared>, now: SystemTime) -> Result<Expired, Error> {
     let stop = StopOnDrop::default();
     let listing = Arc::clone(shared);
-    let (mut buckets, swept) =
-        blocking(move || Ok((listing.buckets()?, sweep_probes(&listing, now)))).await?;
-    buckets.sort_unstable();
+    let (groups, swept) = blocking(move || Ok((listing.groups()?, sweep_probes(&listing, now)))).await?;
     let mut total = Expired { swept, ..Expired::default() };
 
-    let mut next = 0;
-    for &bucket in &buckets {
-        let (shared, stopped) = (Arc::clone(shared), Arc::clone(&stop.0));
-        let (cleaned, end) = blocking(move || {
-            let mut walk = Walk::new(now, stopped);
-            walk.bucket(&shared, bucket, Images::Remove);
+    let mut end = None;
+    for &group in &groups {
+        let (shared, mut walk) = (Arc::clone(shared), Walk::new(now, Arc::clone(&stop.0)));
+        let (cleaned, reached) = blocking(move || {
+            walk.group(&shared, group);
             Ok((walk.done, walk.end))
         })
         .await?;
         total.add(cleaned);
-        if end || total.failed >= MOST_FAILURES {
+        end = reached;
+        if end.is_some() || total.failed >= MOST_FAILURES {
             break;
         }
-        next += 1;
     }
 
-    let behind = shared.swept.load(Ordering::Acquire);
-    let finished = |bucket: &&Bucket| age(now, bucket.end_millis()) >= LEFTOVER_AGE;
-    let unswept = buckets[next..].iter().filter(|bucket| u64::from(bucket.0) >= behind);
-    let mut names = 0;
-    for &bucket in unswept.take_while(finished).take(SWEPT_BUCKETS) {
-        if names >= SWEPT_NAMES {
-            break;
-        }
-        let (shared, stopped) = (Arc::clone(shared), Arc::clone(&stop.0));
-        let (cleaned, seen) = blocking(move || {
-            let mut walk = Walk::new(now, stopped);
-            walk.bucket(&shared, bucket, Images::Keep);
-            shared.swept.store(u64::from(bucket.0) + 1, Ordering::Release);
-            Ok((walk.done, walk.names))
-        })
-        .await?;
-        total.add(cleaned);
-        names += seen;
+    if let Some(end) = end {
+        let (shared, mut walk) = (Arc::clone(shared), Walk::new(now, Arc::clone(&stop.0)));
+        let groups = groups.into_iter().filter(move |group| *group >= end.group());
+        total.add(
+            blocking(move || {
+                walk.behind(&shared, end, groups);
+                Ok(walk.done)
+            })
+            .await?,
+        );
     }
     Ok(total)
 }
@@ -113,13 +107,58 @@ struct Walk {
     done: Expired,
     /// Names that were read.
     names: usize,
-    /// Reached an image that is not due.
-    end: bool,
+    /// The bucket of the first image that is not due, if it was reached.
+    end: Option<Bucket>,
 }
 
 impl Walk {
     fn new(now: SystemTime, stopped: Arc<AtomicBool>) -> Self {
-        Self { now, now_utc: now.into(), stopped, done: Expired::default(), names: 0, end: false }
+        Self { now, now_utc: now.into(), stopped, done: Expired::default(), names: 0, end: None }
+    }
+
+    /// Removes what is due in a group.
+    fn group(&mut self, shared: &Shared, group: Group) {
+        for bucket in self.buckets(shared, group) {
+            self.bucket(shared, bucket, Images::Remove);
+            if self.end.is_some() || self.is_over() {
+                return;
+            }
+        }
+        if age(self.now, group.last().end_millis()) >= EMPTY_AGE {
+            remove_empty(&shared.path.join(group.to_string()));
+        }
+    }
+
+    /// Removes leftovers from `end` on that no cycle of this process came by, in part.
+    fn behind(&mut self, shared: &Shared, end: Bucket, groups: impl Iterator<Item = Group>) {
+        let first = shared.swept.load(Ordering::Acquire).max(u64::from(end.0));
+        let mut buckets = 0;
+        for group in groups.filter(|group| u64::from(group.last().0) >= first) {
+            for bucket in self.buckets(shared, group) {
+                if u64::from(bucket.0) < first {
+                    continue;
+                }
+                let finished = age(self.now, bucket.end_millis()) >= LEFTOVER_AGE;
+                if !finished || buckets == SWEPT_BUCKETS || self.names >= SWEPT_NAMES || self.is_over() {
+                    return;
+                }
+                self.bucket(shared, bucket, Images::Keep);
+                buckets += 1;
+                shared.swept.store(u64::from(bucket.0) + 1, Ordering::Release);
+            }
+        }
+    }
+
+    fn buckets(&mut self, shared: &Shared, group: Group) -> Vec<Bucket> {
+        shared.buckets(group).unwrap_or_else(|error| {
+            self.failed(&group, &error);
+            Vec::new()
+        })
+    }
+
+    /// Whether nobody waits for it, or it fails again and again.
+    fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.done.failed >= MOST_FAILURES
     }
 
     fn bucket(&mut self, shared: &Shared, bucket: Bucket, images: Images) {
@@ -136,7 +175,7 @@ impl Walk {
         self.names += names.len();
         for names in names.chunk_by(|one, next| one.id == next.id) {
             let (id, files) = (names[0].id, Files::of(names));
-            if self.stopped.load(Ordering::Relaxed) || self.done.failed >= MOST_FAILURES {
+            if self.is_over() {
                 return;
             }
             let outcome = if files.images.is_empty() {
@@ -149,12 +188,12 @@ impl Walk {
             if let Err(error) = outcome {
                 self.failed(&id, &error);
             }
-            if self.end {
+            if self.end.is_some() {
                 return;
             }
         }
-        if images == Images::Remove && age(self.now, bucket.end_millis()) > Duration::ZERO {
-            remove_empty(shared, bucket);
+        if images == Images::Remove && age(self.now, bucket.end_millis()) >= EMPTY_AGE {
+            remove_empty(&shared.bucket_path(bucket));
         }
     }
 
@@ -165,7 +204,7 @@ impl Walk {
 
     fn image(&mut self, folder: &Folder, id: ImageId, files: &Files) -> io::Result<()> {
         match Sidecar::read(folder, id)? {
-            Sidecar::Whole(metadata) if !metadata.is_expired(self.now_utc) => self.end = true,
+            Sidecar::Whole(metadata) if !metadata.is_expired(self.now_utc) => self.end = Some(Bucket::of(id)),
             Sidecar::Whole(metadata) if files.images.contains(&metadata.format) => {
                 if remove(folder, &metadata)? {
                     self.done.note(id, metadata.size_bytes);
@@ -231,11 +270,10 @@ impl Files {
     }
 }
 
-/// Removes a bucket if nothing is in it. A save that wanted to use it makes it again.
-fn remove_empty(shared: &Shared, bucket: Bucket) {
-    let path = shared.bucket_path(bucket);
-    if let Err(error) = std::fs::remove_dir(&path) {
-        tracing::trace!(path = %path.display(), %error, "the bucket stays");
+/// Removes a folder if nothing is in it. A save that wanted to use it makes it again.
+fn remove_empty(path: &Path) {
+    if let Err(error) = std::fs::remove_dir(path) {
+        tracing::trace!(path = %path.display(), %error, "the folder stays");
     }
 }
 

@@ -2,7 +2,7 @@ use std::{
     ffi::CStr,
     fs::File,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -32,24 +32,35 @@ pub(super) struct Status {
 impl Folder {
     /// Opens the folder that a path leads to; links in the path are followed.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Self::open_with(path.to_owned(), OFlags::empty())
+        Ok(Self { handle: open_folder(CWD, path, OFlags::empty())?, path: path.to_owned() })
     }
 
     /// Opens a folder inside of `base`; `None` if there is none with this name.
     pub(super) fn open_in(base: &Path, name: &str) -> io::Result<Option<Self>> {
-        match Self::open_with(base.join(name), OFlags::NOFOLLOW) {
-            Ok(folder) => Ok(Some(folder)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let path = base.join(name);
+        let handle = open_folder(CWD, &path, OFlags::NOFOLLOW);
+        Self::if_there(handle, path)
+    }
+
+    /// Opens a folder inside of this one; `None` if there is none with this name.
+    pub(super) fn folder(&self, name: &str) -> io::Result<Option<Self>> {
+        Self::if_there(open_folder(&self.handle, Path::new(name), OFlags::NOFOLLOW), self.path.join(name))
+    }
+
+    fn if_there(handle: rustix::io::Result<OwnedFd>, path: PathBuf) -> io::Result<Option<Self>> {
+        match handle {
+            Ok(handle) => Ok(Some(Self { handle, path })),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn open_with(path: PathBuf, flags: OFlags) -> io::Result<Self> {
-        let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(CWD, &path, flags, Mode::empty())?;
-        Ok(Self { handle, path })
+    /// Makes a folder inside of this one, if there is none with this name.
+    pub(super) fn make_folder(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Where it is, for messages.
@@ -145,4 +156,9 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+fn open_folder(base: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(base, path, flags, Mode::empty())
 }

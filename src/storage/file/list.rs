@@ -13,33 +13,43 @@ use crate::{
     storage::{Error, ListQuery, Page},
 };
 
-/// A page of images, newest first: reads the buckets backwards, and only until the page is full.
+/// A page of images, newest first: reads groups and buckets backwards, and only until the page is full.
 pub(super) fn list(shared: &Shared, query: &ListQuery, now: DateTime<Utc>) -> Result<Page, Error> {
     let prefix = query.prefix.as_deref().unwrap_or_default();
     let mut page = Page::default();
     if query.limit == 0 {
         return Ok(page);
     }
-    let mut buckets = shared.buckets()?;
-    buckets.retain(|bucket| {
-        bucket.may_hold(prefix) && query.cursor.is_none_or(|cursor| *bucket <= Bucket::of(cursor))
-    });
-    buckets.sort_unstable_by_key(|bucket| Reverse(*bucket));
-    for bucket in buckets {
-        let Some(folder) = shared.bucket(bucket)? else { continue };
-        for id in images(&folder, prefix, query.cursor)? {
-            if page.images.len() == query.limit {
-                page.next = page.images.last().map(|last| last.image_id);
+    let newest = query.cursor.map(Bucket::of);
+    let mut groups = shared.groups()?;
+    groups.retain(|group| group.may_hold(prefix) && newest.is_none_or(|newest| *group <= newest.group()));
+    for group in groups.into_iter().rev() {
+        let mut buckets = shared.buckets(group)?;
+        buckets.retain(|bucket| bucket.may_hold(prefix) && newest.is_none_or(|newest| *bucket <= newest));
+        for bucket in buckets.into_iter().rev() {
+            let Some(folder) = shared.bucket(bucket)? else { continue };
+            if fill(&mut page, &folder, query, now)? {
                 return Ok(page);
-            }
-            match Sidecar::read(&folder, id) {
-                Ok(Sidecar::Whole(metadata)) if !metadata.is_expired(now) => page.images.push(*metadata),
-                Ok(_) => {}
-                Err(error) => return Err(failed("read the metadata of an image in", folder.path(), error)),
             }
         }
     }
     Ok(page)
+}
+
+/// Adds the images of a bucket to a page; whether it is full, and there are more.
+fn fill(page: &mut Page, folder: &Folder, query: &ListQuery, now: DateTime<Utc>) -> Result<bool, Error> {
+    for id in images(folder, query.prefix.as_deref().unwrap_or_default(), query.cursor)? {
+        if page.images.len() == query.limit {
+            page.next = page.images.last().map(|last| last.image_id);
+            return Ok(true);
+        }
+        match Sidecar::read(folder, id) {
+            Ok(Sidecar::Whole(metadata)) if !metadata.is_expired(now) => page.images.push(*metadata),
+            Ok(_) => {}
+            Err(error) => return Err(failed("read the metadata of an image in", folder.path(), error)),
+        }
+    }
+    Ok(false)
 }
 
 /// The images in a bucket that the query is about, newest first.

@@ -2,29 +2,37 @@ use std::fmt;
 
 use crate::image::{Format, ImageId};
 
-/// A bucket holds the ids of 2^20 milliseconds.
-const BUCKET_BITS: u32 = 20;
+/// A bucket holds the ids of 2^16 milliseconds: eight of twelve hex digits are left.
+const BUCKET_BITS: u32 = 16;
 
-/// Digits of a bucket's name.
-const BUCKET_DIGITS: usize = 7;
+/// Buckets that are side by side in the folder of a group: two digits of the eight.
+const GROUP_BITS: u32 = 8;
 
-/// The folder of one stretch of time: the leading 28 bits of its ids, seven hex digits.
+/// Digits of a group's name.
+const GROUP_DIGITS: usize = 6;
+
+/// Digits of a bucket's name in its group.
+const BUCKET_DIGITS: usize = 2;
+
+/// The folder of one stretch of time: the leading 32 bits of its ids, 65.5 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bucket(pub(super) u32);
 
 impl Bucket {
     /// The bucket of an id.
     pub(super) fn of(id: ImageId) -> Self {
-        // 48 - 20 bits are left.
+        // 48 - 16 bits are left.
         Self(u32::try_from(id.created_millis() >> BUCKET_BITS).unwrap_or(u32::MAX))
     }
 
-    /// The bucket with exactly this name.
-    pub(super) fn parse(name: &[u8]) -> Option<Self> {
-        let canonical =
-            name.len() == BUCKET_DIGITS && name.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let name = std::str::from_utf8(name).ok().filter(|_| canonical)?;
-        u32::from_str_radix(name, 16).ok().map(Self)
+    /// The group that it lies in.
+    pub(super) fn group(self) -> Group {
+        Group(self.0 >> GROUP_BITS)
+    }
+
+    /// The name of its folder in that of its group.
+    pub(super) fn name(self) -> String {
+        format!("{:02x}", self.0 & ((1 << GROUP_BITS) - 1))
     }
 
     /// The first moment, in milliseconds since the Unix epoch, whose ids fall into a later bucket.
@@ -34,15 +42,59 @@ impl Bucket {
 
     /// Whether it can hold ids whose text starts with `prefix`.
     pub(super) fn may_hold(self, prefix: &str) -> bool {
-        let name = self.to_string();
-        name.starts_with(prefix) || prefix.starts_with(&name)
+        overlap(&format!("{:08x}", self.0), prefix)
     }
 }
 
 impl fmt::Display for Bucket {
+    /// The path of its folder, below the base.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:07x}", self.0)
+        write!(f, "{}/{}", self.group(), self.name())
     }
+}
+
+/// The folder of the buckets of a longer stretch of time: the leading 24 bits of its ids, 4.7 hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Group(u32);
+
+impl Group {
+    /// The group with exactly this name.
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
+        hex::<GROUP_DIGITS>(name).map(Self)
+    }
+
+    /// The bucket that has exactly this name here.
+    pub(super) fn bucket(self, name: &[u8]) -> Option<Bucket> {
+        hex::<BUCKET_DIGITS>(name).map(|low| Bucket(self.0 << GROUP_BITS | low))
+    }
+
+    /// The last bucket that may be in it.
+    pub(super) fn last(self) -> Bucket {
+        Bucket(self.0 << GROUP_BITS | ((1 << GROUP_BITS) - 1))
+    }
+
+    /// Whether it can hold ids whose text starts with `prefix`.
+    pub(super) fn may_hold(self, prefix: &str) -> bool {
+        overlap(&self.to_string(), prefix)
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:06x}", self.0)
+    }
+}
+
+/// What exactly so many lower-case digits mean.
+fn hex<const DIGITS: usize>(name: &[u8]) -> Option<u32> {
+    let canonical = name.len() == DIGITS && name.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let name = std::str::from_utf8(name).ok().filter(|_| canonical)?;
+    u32::from_str_radix(name, 16).ok()
+}
+
+/// Whether texts that start with `digits` may start with `prefix`.
+fn overlap(digits: &str, prefix: &str) -> bool {
+    digits.starts_with(prefix) || prefix.starts_with(digits)
 }
 
 /// What a file of ours is.
@@ -109,30 +161,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bucket_of_id_is_its_first_seven_digits() {
+    fn bucket_of_id_is_its_first_eight_digits() {
         let id = ImageId::now();
         let bucket = Bucket::of(id);
         assert_eq!(bucket.to_string(), id.bucket());
-        assert_eq!(Bucket::parse(id.bucket().as_bytes()), Some(bucket));
+        let (group, name) = (Group::parse(&id.to_string().as_bytes()[..6]), &id.to_string()[6..8]);
+        assert_eq!(group, Some(bucket.group()));
+        assert_eq!(bucket.group().bucket(name.as_bytes()), Some(bucket));
         assert!(bucket.end_millis() > id.created_millis());
-        assert!(bucket.end_millis() - id.created_millis() <= 1 << 20);
+        assert!(bucket.end_millis() - id.created_millis() <= 1 << 16);
+        let last = bucket.group().last();
+        assert!(last >= bucket && last.group() == bucket.group() && last.name() == "ff");
     }
 
     #[test]
-    fn bucket_in_another_spelling_is_not_ours() {
-        for name in ["", "019aBcd", "019abc", "019abcde", "+19abcd", "../../x", "019abc.", "0x19abc"] {
-            assert_eq!(Bucket::parse(name.as_bytes()), None, "{name}");
+    fn folder_in_another_spelling_is_not_ours() {
+        for name in ["", "019aBc", "019ab", "019abcd", "+19abc", "../../", "019ab.", "0x19ab"] {
+            assert_eq!(Group::parse(name.as_bytes()), None, "{name}");
+        }
+        for name in ["", "0", "0A", "000", "+1", "..", "0."] {
+            assert_eq!(Group(0x01_9abc).bucket(name.as_bytes()), None, "{name}");
         }
     }
 
     #[test]
-    fn bucket_may_hold_ids_of_shorter_and_longer_prefixes() {
-        let bucket = Bucket(0x019_abcd);
-        for prefix in ["", "0", "019abcd", "019abcd1", "019abcd1-2345"] {
-            assert!(bucket.may_hold(prefix), "{prefix}");
+    fn folder_may_hold_ids_of_shorter_and_longer_prefixes() {
+        let bucket = Bucket(0x019a_bcde);
+        for prefix in ["", "0", "019abc", "019abcde", "019abcde-", "019abcde-2345"] {
+            assert!(bucket.may_hold(prefix) && bucket.group().may_hold(prefix), "{prefix}");
         }
-        for prefix in ["1", "019abce", "019abce1-2345", "019ABCD", "x"] {
-            assert!(!bucket.may_hold(prefix), "{prefix}");
+        for prefix in ["019abcd", "019abcdf", "019abcdf-2345"] {
+            assert_eq!(bucket.may_hold(prefix), prefix == "019abcd", "{prefix}");
+            assert!(bucket.group().may_hold(prefix), "{prefix}");
+        }
+        for prefix in ["1", "019abd", "019abd1-2345", "019ABC", "x"] {
+            assert!(!bucket.may_hold(prefix) && !bucket.group().may_hold(prefix), "{prefix}");
         }
     }
 

@@ -1,14 +1,12 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::Path,
     sync::atomic::Ordering,
-    thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
-    Shared, failed,
+    NO_BUCKET, Shared, failed,
     folder::Folder,
     name::{Bucket, Name},
     read::{MAX_SIDECAR_BYTES, image_format},
@@ -21,6 +19,10 @@ const ATTEMPTS: usize = 8;
 /// A save that takes longer gives up before it commits. Well below the age at which the cleaner
 /// takes its files for leftovers.
 const LONGEST_SAVE: Duration = Duration::from_secs(30 * 60);
+
+/// For so long after its time nobody removes a bucket, whatever the difference of clocks: the cleaner
+/// leaves empty ones for longer.
+const BUCKET_STAYS: Duration = Duration::from_secs(30 * 60);
 
 /// What a save does, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +37,15 @@ pub(super) enum Step {
     WriteImage,
     /// Wait until the disk has the image.
     SyncImage,
-    /// And, at the same time, until it has the metadata.
+    /// Wait until it has the metadata.
     SyncMetadata,
     /// Rename the image: the commit.
     Commit,
     /// Wait until the disk has the names.
     SyncFolder,
     /// Wait until the disk has the bucket's name, if it may be new.
+    SyncGroup,
+    /// Wait until the disk has the group's name, if it may be new.
     SyncBase,
 }
 
@@ -58,18 +62,24 @@ pub(super) fn save(shared: &Shared, image: &NewImage, before: Before<'_>) -> Res
     let sidecar = encode_sidecar(image)?;
     let bucket = Bucket::of(id);
     for _ in 0..ATTEMPTS {
-        let folder = open_or_make(shared, bucket)?;
-        match write(shared, &folder, image, &sidecar, before) {
+        let folders = open_or_make(shared, bucket)?;
+        match write(shared, &folders, image, &sidecar, before) {
             Ok(()) => return Ok(()),
             Err(Failure::Taken) => return Err(Error::AlreadyExists),
             Err(Failure::BucketGone) => {}
             Err(Failure::Io(error)) => {
-                return Err(failed("save an image in", folder.path(), error));
+                return Err(failed("save an image in", folders.bucket.path(), error));
             }
         }
     }
     let gone = io::Error::other("the folder is removed again and again");
     Err(failed("save an image in", &shared.bucket_path(bucket), gone))
+}
+
+/// Where an image is saved.
+struct Folders {
+    group: Folder,
+    bucket: Folder,
 }
 
 enum Failure {
@@ -103,7 +113,7 @@ fn encode_sidecar(image: &NewImage) -> Result<Vec<u8>, Error> {
 
 fn write(
     shared: &Shared,
-    folder: &Folder,
+    folders: &Folders,
     image: &NewImage,
     sidecar: &[u8],
     before: Before<'_>,
@@ -115,7 +125,7 @@ fn write(
         Name::image(id, image.metadata.format).to_string(),
     ];
     let [sidecar_name, temporary_name, image_name] = &names;
-    let started = Instant::now();
+    let (folder, started) = (&folders.bucket, Instant::now());
 
     before(Step::Reserve)?;
     let mut sidecar_file = folder.create_new(sidecar_name).map_err(|error| match error.kind() {
@@ -139,9 +149,12 @@ fn write(
     before(Step::WriteImage)?;
     image_file.write_all(&image.bytes)?;
     if shared.sync {
+        begin_writing(&image_file);
         before(Step::SyncImage)?;
+        image_file.sync_all()?;
+        // A journal commits what it has of both files together: most of this was done by now.
         before(Step::SyncMetadata)?;
-        sync_both(&image_file, &sidecar_file)?;
+        sidecar_file.sync_all()?;
     }
     drop((image_file, sidecar_file));
     if started.elapsed() > LONGEST_SAVE {
@@ -153,7 +166,7 @@ fn write(
     if shared.sync {
         before(Step::SyncFolder)?;
         folder.sync()?;
-        sync_base(shared, Bucket::of(id), before)?;
+        sync_names(shared, &folders.group, Bucket::of(id), before)?;
     }
     undo.made.clear();
     Ok(())
@@ -165,51 +178,58 @@ fn begin_writing(file: &File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
-/// Waits until the disk has both files. At the same time: a journal commits them together, which
-/// takes little longer than one.
-fn sync_both(image: &File, sidecar: &File) -> io::Result<()> {
-    thread::scope(|scope| {
-        let other = thread::Builder::new().spawn_scoped(scope, || sidecar.sync_all());
-        image.sync_all()?;
-        match other {
-            Ok(other) => other.join().unwrap_or_else(|_| Err(io::Error::other("the sync panicked"))),
-            // No more threads to be had.
-            Err(_) => sidecar.sync_all(),
-        }
-    })
-}
-
-/// Makes the bucket's own name durable: once a process for each bucket, whoever made it.
-fn sync_base(shared: &Shared, bucket: Bucket, before: Before<'_>) -> io::Result<()> {
-    if shared.durable.load(Ordering::Acquire) == bucket.0 {
+/// Makes the names of the bucket and its group durable: once a process for each, whoever made them.
+fn sync_names(shared: &Shared, group: &Folder, bucket: Bucket, before: Before<'_>) -> io::Result<()> {
+    // What is older may have been removed, and made again by another process, any time.
+    let stays = SystemTime::UNIX_EPOCH + Duration::from_millis(bucket.end_millis()) + BUCKET_STAYS;
+    let stays = SystemTime::now() < stays;
+    let durable = if stays { shared.durable.load(Ordering::Acquire) } else { NO_BUCKET };
+    if durable == u64::from(bucket.0) {
         return Ok(());
     }
-    before(Step::SyncBase)?;
-    Folder::open(&shared.path)?.sync()?;
-    shared.durable.store(bucket.0, Ordering::Release);
+    before(Step::SyncGroup)?;
+    group.sync()?;
+    if u32::try_from(durable).map(Bucket).map(Bucket::group) != Ok(bucket.group()) {
+        before(Step::SyncBase)?;
+        Folder::open(&shared.path)?.sync()?;
+    }
+    if stays {
+        shared.durable.store(bucket.0.into(), Ordering::Release);
+    }
     Ok(())
 }
 
-fn open_or_make(shared: &Shared, bucket: Bucket) -> Result<Folder, Error> {
-    let path = shared.bucket_path(bucket);
-    let made = || -> io::Result<Folder> {
+fn open_or_make(shared: &Shared, bucket: Bucket) -> Result<Folders, Error> {
+    let group = bucket.group().to_string();
+    let made = || -> io::Result<Folders> {
         for _ in 0..ATTEMPTS {
-            if let Some(folder) = Folder::open_in(&shared.path, &bucket.to_string())? {
-                return Ok(folder);
+            let Some(group) = Folder::open_in(&shared.path, &group)? else {
+                make_group(shared, &group)?;
+                continue;
+            };
+            if let Some(bucket) = group.folder(&bucket.name())? {
+                return Ok(Folders { group, bucket });
             }
-            make_folder(&shared.path, &path)?;
-            shared.durable.store(super::NO_BUCKET, Ordering::Release);
+            // If it was there before, it will be new: forgotten before another save can find it.
+            let (durable, order) = (u64::from(bucket.0), Ordering::AcqRel);
+            let _ = shared.durable.compare_exchange(durable, NO_BUCKET, order, Ordering::Relaxed);
+            match group.make_folder(&bucket.name()) {
+                // The group was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => made?,
+            }
         }
         Err(io::Error::from(io::ErrorKind::NotADirectory))
     };
-    made().map_err(|error| failed("make the folder", &path, error))
+    made().map_err(|error| failed("make the folder", &shared.bucket_path(bucket), error))
 }
 
-fn make_folder(base: &Path, path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
+fn make_group(shared: &Shared, name: &str) -> io::Result<()> {
+    shared.durable.store(NO_BUCKET, Ordering::Release);
+    match fs::create_dir(shared.path.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         // The whole store was removed: it starts anew.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => super::make_base(base),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => super::make_base(&shared.path),
         made => made,
     }
 }

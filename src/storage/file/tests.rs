@@ -10,7 +10,7 @@ use super::{
 };
 use crate::image::{Format, Generation};
 
-const ALL: [Step; 9] = [
+const ALL: [Step; 10] = [
     Step::Reserve,
     Step::WriteMetadata,
     Step::CreateImage,
@@ -19,6 +19,7 @@ const ALL: [Step; 9] = [
     Step::SyncMetadata,
     Step::Commit,
     Step::SyncFolder,
+    Step::SyncGroup,
     Step::SyncBase,
 ];
 
@@ -67,29 +68,52 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn steps_of(store: &FileStore) -> Vec<Step> {
+fn steps_of(store: &FileStore, created: SystemTime) -> Vec<Step> {
     let steps = RefCell::new(Vec::new());
     let note = |step| {
         steps.borrow_mut().push(step);
         Ok(())
     };
-    save(&store.shared, &image(), &note).unwrap();
+    let mut image = image();
+    image.metadata.image_id = ImageId::at(created);
+    save(&store.shared, &image, &note).unwrap();
     steps.into_inner()
 }
 
 #[test]
 fn save_commits_in_order() {
     let (store, _folder) = store(true);
-    assert_eq!(steps_of(&store), ALL);
-    // The bucket's name is durable by now.
-    assert_eq!(steps_of(&store), ALL[..8]);
+    let now = SystemTime::now();
+    assert_eq!(steps_of(&store, now), ALL);
+    // The names of the bucket and its group are durable by now.
+    assert_eq!(steps_of(&store, now), ALL[..8]);
+}
+
+#[test]
+fn save_into_another_bucket_makes_its_name_durable_and_that_of_its_group_once() {
+    let (store, _folder) = store(true);
+    // In the middle of the group, in buckets that are not over.
+    let middle = (ImageId::now().created_millis() >> 24 << 24) + (3 << 23);
+    let at = |bucket: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(middle + (bucket << 16));
+    assert_eq!(steps_of(&store, at(0)), ALL);
+    assert_eq!(steps_of(&store, at(1)), ALL[..9]);
+    assert_eq!(steps_of(&store, at(1)), ALL[..8]);
+    assert_eq!(steps_of(&store, at(256)), ALL);
+}
+
+#[test]
+fn save_into_a_bucket_that_others_may_have_removed_and_made_relies_on_nothing() {
+    let (store, _folder) = store(true);
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    assert_eq!(steps_of(&store, old), ALL);
+    assert_eq!(steps_of(&store, old), ALL);
 }
 
 #[test]
 fn save_without_sync_waits_for_no_disk() {
     let (store, _folder) = store(false);
     let expected = [Step::Reserve, Step::WriteMetadata, Step::CreateImage, Step::WriteImage, Step::Commit];
-    assert_eq!(steps_of(&store), expected);
+    assert_eq!(steps_of(&store, SystemTime::now()), expected);
 }
 
 #[tokio::test]
@@ -135,7 +159,7 @@ async fn crash_before_any_step_leaves_the_image_absent_or_whole() {
         let id = image.metadata.image_id;
         let after = FileStore::open(crashed.path(), true).unwrap();
         let now = SystemTime::now();
-        if [Step::SyncFolder, Step::SyncBase].contains(&crashing) {
+        if [Step::SyncFolder, Step::SyncGroup, Step::SyncBase].contains(&crashing) {
             assert_eq!(after.metadata(id).await.unwrap(), image.metadata);
             after.open(id).await.unwrap();
         } else {

@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -9,20 +9,40 @@ use super::{
 };
 use crate::storage::{Error, Expired, Walk, Walked};
 
-/// Comes by every image, oldest first, bucket by bucket as it is asked to.
+/// Buckets are looked through until so many images are found, before these are handed on: where
+/// images are few, buckets are many.
+const AT_ONCE: usize = 1024;
+
+/// Comes by every image, oldest first, some buckets at a time as it is asked to.
 pub(super) fn walk(shared: &Arc<Shared>) -> Walk<'_> {
     let listing = Arc::clone(shared);
-    let buckets = blocking(move || {
-        let mut buckets = listing.buckets()?;
-        buckets.sort_unstable();
-        Ok(stream::iter(buckets).map(Ok))
-    });
-    let bucket = move |bucket| {
-        let shared = Arc::clone(shared);
-        async move { blocking(move || images(&shared, bucket)).await }
+    let groups = blocking(move || Ok(stream::iter(listing.groups()?).map(Ok)));
+    let images = move |group| {
+        let listing = Arc::clone(shared);
+        async move {
+            let buckets = VecDeque::from(blocking(move || listing.buckets(group)).await?);
+            Ok::<_, Error>(stream::try_unfold(buckets, move |rest| {
+                let shared = Arc::clone(shared);
+                blocking(move || first(&shared, rest))
+            }))
+        }
     };
-    let images = |images: Vec<Walked>| stream::iter(images).map(Ok);
-    stream::once(buckets).try_flatten().and_then(bucket).map_ok(images).try_flatten().boxed()
+    let each = |images: Vec<Walked>| stream::iter(images).map(Ok::<_, Error>);
+    let groups = stream::once(groups).try_flatten();
+    groups.and_then(images).try_flatten().map_ok(each).try_flatten().boxed()
+}
+
+/// Images, and the buckets that are still to be looked through.
+type Found = (Vec<Walked>, VecDeque<Bucket>);
+
+/// The images of the first of these buckets; `None` if there are no more.
+fn first(shared: &Shared, mut rest: VecDeque<Bucket>) -> Result<Option<Found>, Error> {
+    let mut found = Vec::new();
+    while found.len() < AT_ONCE {
+        let Some(bucket) = rest.pop_front() else { break };
+        found.extend(images(shared, bucket)?);
+    }
+    Ok((!found.is_empty()).then_some((found, rest)))
 }
 
 /// The images in a bucket, oldest first.

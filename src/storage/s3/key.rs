@@ -12,8 +12,8 @@ pub(super) enum Kind {
     Sidecar,
 }
 
-/// The keys below a prefix: `<prefix><first 7 hex digits of the id>/<id>.<extension>`. They sort as
-/// the ids do, by age.
+/// The keys below a prefix: `<prefix><first 6 hex digits of the id>/<next 2>/<id>.<extension>`. They
+/// sort as the ids do, by age.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: String,
@@ -73,7 +73,7 @@ impl Keys {
 
     /// Recognises exactly the images that are ours, and their metadata.
     pub(super) fn parse(&self, key: &str) -> Option<(ImageId, Kind)> {
-        let (bucket, name) = key.strip_prefix(&*self.prefix)?.split_once('/')?;
+        let (bucket, name) = key.strip_prefix(&*self.prefix)?.rsplit_once('/')?;
         let (id, extension) = name.split_once('.')?;
         let kind = match extension {
             "json" => Kind::Sidecar,
@@ -86,7 +86,7 @@ impl Keys {
     /// Sorts before every key of an id that was made at `millis` or later, and after all others.
     pub(super) fn at(&self, millis: u64) -> String {
         let digits = format!("{millis:012x}");
-        format!("{}{}/{}-{}", self.prefix, &digits[..7], &digits[..8], &digits[8..])
+        format!("{}{}/{}/{}-{}", self.prefix, &digits[..6], &digits[6..8], &digits[..8], &digits[8..])
     }
 }
 
@@ -135,7 +135,8 @@ mod tests {
         for key in [
             format!("{bucket}/{id}.png"),
             format!("p/{id}.png"),
-            format!("p/0000000/{id}.png"),
+            format!("p/000000/00/{id}.png"),
+            format!("p/{}/{id}.png", bucket.replace('/', "")),
             format!("p/{bucket}/{id}.PNG"),
             format!("p/{bucket}/{id}.png.bak"),
             format!("p/{bucket}/x/{id}.png"),

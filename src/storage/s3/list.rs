@@ -22,7 +22,7 @@ const KEYS: &str = "1000";
 /// Metadata read at once.
 pub(super) const AT_ONCE: usize = 16;
 
-/// The first stretch of time that is looked at, in milliseconds: one bucket, about 17.5 minutes.
+/// The first stretch of time that is looked at, in milliseconds: about 17.5 minutes.
 const FIRST_WIDTH: u64 = 1 << 20;
 
 /// Moments of ids lie below this: they have 48 bits.

@@ -1,9 +1,9 @@
 //! Images in a bucket of S3, or of what speaks its language.
 //!
 //! ```text
-//! <prefix><first 7 hex digits of the id>/<id>.json     metadata; its creation reserves the id
-//!                                        <id>.png      the image; its appearance is the commit
-//! <prefix>records/<kind>/<key>                           a record
+//! <prefix><first 6 hex digits of the id>/<next 2>/<id>.json     metadata; its creation reserves the id
+//!                                                <id>.png      the image; its appearance is the commit
+//! <prefix>records/<kind>/<key>                                  a record
 //! ```
 //!
 //! The names are those of the file backend, so keys sort by age. rust-s3 signs, reads documents and

@@ -96,7 +96,8 @@ async fn answer_comes_when_the_disk_has_the_image_and_its_name() {
     }
     let calls = calls(&trace);
     let base = base.to_str().unwrap();
-    let bucket = format!("{base}/{}", &id[..7]);
+    let group = format!("{base}/{}", &id[..6]);
+    let bucket = format!("{group}/{}", &id[6..8]);
     let find = |what: &str, parts: &[&str]| {
         let mut found = calls.iter().rev().filter(|call| parts.iter().all(|part| call.text.contains(part)));
         found.next().unwrap_or_else(|| panic!("{what} in {trace}"))
@@ -113,9 +114,11 @@ async fn answer_comes_when_the_disk_has_the_image_and_its_name() {
     }
     let sidecar = find("fsync of the metadata", &["fsync(", &format!("{id}.json>")]);
     assert!(sidecar.over < steps[2].began, "{sidecar:#?}");
-    let name = find("fsync of the base folder", &["fsync(", &format!("<{base}>")]);
-    assert!(name.over < steps[4].began, "{name:#?}");
-    for step in steps.iter().take(4).chain([&sidecar, &name]) {
+    let names = [&group, base].map(|path| find("fsync of a name", &["fsync(", &format!("<{path}>")]));
+    for name in &names {
+        assert!(name.over < steps[4].began, "{name:#?}");
+    }
+    for step in steps.iter().take(4).chain(&[sidecar]).chain(&names) {
         assert!(!step.text.contains("= -1"), "{step:#?}");
     }
 }

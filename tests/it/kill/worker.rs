@@ -12,7 +12,7 @@ use std::{
 
 use mcp_image_server::{
     image::ImageId,
-    storage::{Backend, Config, NewImage, Record, RecordKey, RecordKind, Storage},
+    storage::{Backend, Config, NewImage, Record, RecordKey, RecordKind, S3Config, Storage},
 };
 
 use crate::{
@@ -24,8 +24,12 @@ use crate::{
 /// Set for the process that is to be killed: the folder to work in.
 pub(super) const FOLDER: &str = "KILL_TEST_FOLDER";
 
-/// Or the endpoint of the bucket.
-pub(super) const ENDPOINT: &str = "KILL_TEST_ENDPOINT";
+/// Or the address of a bucket that is a fake.
+pub(super) const FAKE: &str = "KILL_TEST_FAKE";
+
+/// Or that of a proxy in front of the real gateway, and the prefix to work below.
+pub(super) const GATEWAY: &str = "KILL_TEST_GATEWAY";
+pub(super) const PREFIX: &str = "KILL_TEST_PREFIX";
 
 /// And the file for notes.
 pub(super) const LOG: &str = "KILL_TEST_LOG";
@@ -33,26 +37,43 @@ pub(super) const LOG: &str = "KILL_TEST_LOG";
 /// The kind of the records.
 pub(super) const KIND: RecordKind = RecordKind::Jobs;
 
+/// The life of what is to be there at the end.
+pub(super) const LIFE: Duration = Duration::from_secs(100 * 3600);
+
 /// Where the worker works.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     Folder(PathBuf),
-    Bucket(SocketAddr),
+    Bucket(Box<S3Config>),
 }
 
 impl Place {
     /// Where this process is told to work.
     fn told() -> Option<Self> {
-        let folder = env::var_os(FOLDER).map(|folder| Self::Folder(folder.into()));
-        folder.or_else(|| Some(Self::Bucket(env::var(ENDPOINT).ok()?.parse().unwrap())))
+        if let Some(folder) = env::var_os(FOLDER) {
+            return Some(Self::Folder(folder.into()));
+        }
+        let address = |name| env::var(name).ok().map(|address| address.parse::<SocketAddr>().unwrap());
+        let s3 = match (address(FAKE), address(GATEWAY)) {
+            (Some(fake), _) => patient(fake),
+            (None, Some(proxy)) => behind(proxy, env::var(PREFIX).unwrap()),
+            (None, None) => return None,
+        };
+        Some(Self::Bucket(Box::new(s3)))
     }
+}
+
+/// The bucket of the real gateway behind a proxy.
+pub(super) fn behind(proxy: SocketAddr, prefix: String) -> S3Config {
+    let real = crate::s3::peer().expect("the gateway's address");
+    S3Config { endpoint_url: Some(format!("http://{proxy}").parse().unwrap()), prefix, ..real }
 }
 
 /// Opens a store as the server does, waiting for the disk.
 pub(super) fn open(place: &Place) -> Storage {
     let backend = match place {
         Place::Folder(path) => Backend::File { path: path.clone() },
-        Place::Bucket(server) => Backend::S3(Box::new(patient(*server))),
+        Place::Bucket(s3) => Backend::S3(s3.clone()),
     };
     let config = Config { backend, sync: true };
     Storage::open(&config).unwrap()
@@ -107,10 +128,10 @@ async fn work(storage: &Storage, notes: &mut Notes) {
     let mut ids = Vec::new();
     for (age, life, what) in [
         (HOUR * 5, HOUR, "due"),
-        (HOUR * 3, HOUR * 100, "kept"),
+        (HOUR * 3, LIFE, "kept"),
         (HOUR * 5, HOUR, "due"),
-        (HOUR * 4, HOUR * 100, "kept"),
-        (HOUR * 3, HOUR * 100, "kept"),
+        (HOUR * 4, LIFE, "kept"),
+        (HOUR * 3, LIFE, "kept"),
     ] {
         let id = ImageId::at(now - age);
         notes.note(&format!("begin save {what} {id}"));
@@ -125,13 +146,13 @@ async fn work(storage: &Storage, notes: &mut Notes) {
 
     let id = uuid::Uuid::now_v7().simple();
     let [kept, gone, due] = ["kept", "gone", "due"].map(|what| format!("{what}-{id}"));
-    let mut version = create(storage, notes, &kept, HOUR).await;
+    let mut version = create(storage, notes, &kept).await;
     for value in [2, 3] {
         notes.note(&format!("begin record {kept} {value}"));
-        version = storage.records.replace(KIND, &key(&kept), record(value, HOUR), &version).await.unwrap();
+        version = storage.records.replace(KIND, &key(&kept), record(value, LIFE), &version).await.unwrap();
         notes.note(&format!("end record {kept} {value}"));
     }
-    create(storage, notes, &gone, HOUR).await;
+    create(storage, notes, &gone).await;
     notes.note(&format!("begin record {gone} 0"));
     assert!(storage.records.delete(KIND, &key(&gone)).await.unwrap());
     notes.note(&format!("end record {gone} 0"));
@@ -146,10 +167,9 @@ async fn create(
     storage: &Storage,
     notes: &mut Notes,
     name: &str,
-    life: Duration,
 ) -> mcp_image_server::storage::RecordVersion {
     notes.note(&format!("begin record {name} 1"));
-    let version = storage.records.create(KIND, &key(name), record(1, life)).await.unwrap();
+    let version = storage.records.create(KIND, &key(name), record(1, LIFE)).await.unwrap();
     notes.note(&format!("end record {name} 1"));
     version
 }

@@ -28,6 +28,13 @@ pub(super) fn file_of(base: &Path, id: ImageId, extension: &str) -> PathBuf {
     base.join(id.bucket()).join(format!("{id}.{extension}"))
 }
 
+/// What is in a folder with this image alone.
+fn names_of(id: ImageId) -> [String; 4] {
+    let bucket = id.bucket();
+    let group = bucket[..6].to_owned();
+    [group, bucket.clone(), format!("{bucket}/{id}.json"), format!("{bucket}/{id}.png")]
+}
+
 /// Every file and folder below a folder, without it, sorted.
 pub(crate) fn tree(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, base: &Path, found: &mut Vec<String>) {
@@ -67,8 +74,9 @@ fn id_of(image: &NewImage) -> ImageId {
 async fn save_lays_files_out_by_bucket() {
     let (store, base, _folder) = store();
     let image = saved(&store, fresh(100)).await;
-    let (id, bucket) = (id_of(&image), id_of(&image).bucket());
-    assert_eq!(tree(&base), [bucket.clone(), format!("{bucket}/{id}.json"), format!("{bucket}/{id}.png")]);
+    let id = id_of(&image);
+    assert_eq!(tree(&base), names_of(id));
+    assert_eq!(names_of(id)[1], format!("{}/{}", &id.to_string()[..6], &id.to_string()[6..8]));
     let sidecar: serde_json::Value =
         serde_json::from_slice(&fs::read(file_of(&base, id, "json")).unwrap()).unwrap();
     assert_eq!(sidecar["prompt"], "a lighthouse at dusk");
@@ -146,6 +154,9 @@ async fn leftovers_of_a_crash_are_not_images_and_are_swept_after_an_hour() {
     assert_eq!(young, Expired::default(), "{:?}", tree(&base));
     let old = store.expire(now + MINUTE * 61).await.unwrap();
     assert_eq!(old, Expired { swept: 5, ..Expired::default() });
+    // Their folders, as soon as nobody may save into one.
+    assert!(tree(&base).iter().all(|name| base.join(name).is_dir()), "{:?}", tree(&base));
+    store.expire(now + HOUR * 7).await.unwrap();
     assert_eq!(tree(&base), Vec::<String>::new());
 }
 
@@ -154,9 +165,9 @@ async fn leftovers_behind_a_long_lived_image_are_swept_too() {
     let (store, base, _folder) = store();
     let long_lived = saved(&store, image(100, DAY, DAY * 365)).await;
     let mut leftovers = Vec::new();
-    for i in 0..40 {
+    for i in 0..600 {
         // One in each bucket, over half a day.
-        let age = HOUR * 2 + MINUTE * 18 * i;
+        let age = HOUR * 2 + Duration::from_secs(66) * i;
         let path = file_of(&base, ImageId::at(SystemTime::now() - age), "tmp");
         write(&path, b"half an im");
         set_modified(&path, SystemTime::now() - age);
@@ -168,7 +179,7 @@ async fn leftovers_behind_a_long_lived_image_are_swept_too() {
     let mut cycles = 0;
     while leftovers.iter().any(|path| path.exists()) {
         let expired = store.expire(SystemTime::now()).await.unwrap();
-        assert!(expired.swept <= 16, "the work of a cycle is bounded");
+        assert!(expired.swept <= 256, "the work of a cycle is bounded");
         cycles += 1;
         assert!(cycles <= 4, "{:?}", tree(&base));
     }
@@ -231,8 +242,7 @@ async fn image_with_lost_metadata_is_absent_and_goes_after_a_day() {
     let second = store.expire(now + HOUR * 25).await.unwrap();
     assert_eq!((first.swept, second.swept, first.removed + second.removed), (3, 2, 0));
     assert_whole(&store, &alive).await;
-    let (id, bucket) = (id_of(&alive), id_of(&alive).bucket());
-    assert_eq!(tree(&base), [bucket.clone(), format!("{bucket}/{id}.json"), format!("{bucket}/{id}.png")]);
+    assert_eq!(tree(&base), names_of(id_of(&alive)));
 }
 
 #[tokio::test]
@@ -275,8 +285,10 @@ async fn files_of_others_are_left_alone() {
         base.join("notes.txt"),
         base.join(".probe-mine"),
         base.join("lost+found/a"),
-        base.join("0000000/notes.json"),
-        base.join("0000000x/readme"),
+        base.join("000000/notes.json"),
+        base.join("000000/00/notes.json"),
+        base.join("000000/00x/readme"),
+        base.join("000000x/00/readme"),
         bucket.join("notes.json"),
         bucket.join(format!("{id}.png.bak")),
         bucket.join(format!("{id}.PNG")),
@@ -306,17 +318,32 @@ async fn links_are_not_followed() {
     write(&outside.join(format!("{id}.json")), &sidecar);
     write(&outside.join(format!("{id}.png")), &image.bytes);
 
-    // A bucket that is a link.
-    symlink(&outside, base.join(id.bucket())).unwrap();
-    assert_absent(&store, id).await;
-    assert!(!store.delete(id).await.unwrap());
-    assert_eq!(list_all(&store, None, 10).await, []);
-    assert_eq!(store.expire(SystemTime::now() + DAY * 10).await.unwrap(), Expired::default());
-    assert!(matches!(store.save(fresh(10)).await, Err(Error::Unavailable(_))));
-    assert_eq!(tree(&outside), [format!("{id}.json"), format!("{id}.png")]);
+    // A bucket that is a link, and a group that is one.
+    let (group, name) = (base.join(&id.bucket()[..6]), &id.bucket()[7..]);
+    let group_outside = folder.path().join("group");
+    fs::create_dir(&group_outside).unwrap();
+    symlink(&outside, group_outside.join(name)).unwrap();
+    for is_group in [false, true] {
+        if is_group {
+            fs::remove_file(group.join(name)).unwrap();
+            fs::remove_dir(&group).unwrap();
+            symlink(&group_outside, &group).unwrap();
+        } else {
+            fs::create_dir(&group).unwrap();
+            symlink(&outside, group.join(name)).unwrap();
+        }
+        assert_absent(&store, id).await;
+        assert!(!store.delete(id).await.unwrap());
+        assert_eq!(list_all(&store, None, 10).await, []);
+        assert_eq!(store.expire(SystemTime::now() + DAY * 10).await.unwrap(), Expired::default());
+        let mut into = image.clone();
+        into.metadata.image_id = id;
+        assert!(matches!(store.save(into).await, Err(Error::Unavailable(_))));
+        assert_eq!(tree(&outside), [format!("{id}.json"), format!("{id}.png")]);
+    }
 
     // An image that is a link, and metadata that is one.
-    fs::remove_file(base.join(id.bucket())).unwrap();
+    fs::remove_file(group).unwrap();
     write(&file_of(&base, id, "json"), &sidecar);
     symlink(outside.join(format!("{id}.png")), file_of(&base, id, "png")).unwrap();
     assert!(store.open(id).await.is_err());
@@ -346,8 +373,29 @@ async fn empty_buckets_go_and_the_current_one_stays() {
     let current = saved(&store, fresh(100)).await;
     assert!(store.delete(id_of(&current)).await.unwrap());
     store.expire(SystemTime::now()).await.unwrap();
-    let left: Vec<_> = tree(&base);
-    assert!(left.is_empty() || left == [id_of(&current).bucket()], "{left:?}");
+    assert_eq!(tree(&base), &names_of(id_of(&current))[..2]);
+}
+
+#[tokio::test]
+async fn empty_bucket_stays_for_an_hour_after_its_time_and_a_group_as_long_after_its_own() {
+    let (store, base, _folder) = store();
+    // In the first bucket of a group.
+    let start = ImageId::now().created_millis() >> 24 << 24;
+    let created = SystemTime::UNIX_EPOCH + Duration::from_millis(start);
+    let mut image = fresh(100);
+    image.metadata.image_id = ImageId::at(created);
+    saved(&store, image.clone()).await;
+    assert!(store.delete(id_of(&image)).await.unwrap());
+    let folders = &names_of(id_of(&image))[..2];
+    for (age, left) in [
+        (MINUTE * 61, folders),
+        (MINUTE * 62, &folders[..1]),
+        (MINUTE * 339, &folders[..1]),
+        (MINUTE * 340, &[]),
+    ] {
+        store.expire(created + age).await.unwrap();
+        assert_eq!(tree(&base), left, "{age:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -407,7 +455,7 @@ async fn listing_does_not_read_buckets_it_does_not_need() {
     assert!(page(ListQuery { prefix: None, cursor: None, limit: 2 }).await.is_err());
     let first = page(ListQuery { prefix: None, cursor: None, limit: 1 }).await.unwrap();
     assert_eq!(first.next, Some(id_of(&new)));
-    let prefix = Some(id_of(&new).bucket());
+    let prefix = Some(id_of(&new).to_string()[..8].to_owned());
     let of_bucket = page(ListQuery { prefix, cursor: None, limit: 100 }).await.unwrap();
     assert_eq!(of_bucket.images.len(), 1);
 }
