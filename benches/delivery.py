@@ -78,7 +78,7 @@ def put(store: Path, data: bytes, side: int = 64) -> str:
     """An image in the folder of a store, as a save would leave it; its path below the server."""
     created = datetime.now(timezone.utc)
     name = image_id(created)
-    folder = store / name[:7]
+    folder = store / name[:6] / name[6:8]
     folder.mkdir(parents=True, exist_ok=True)
     # Any hash will do: it is the entity tag, and the server does not compute it again.
     metadata = {
