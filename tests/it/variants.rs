@@ -42,12 +42,14 @@ async fn variant_decodes_to_the_size_asked_for() {
 }
 
 /// Pixels across and down by the image spatial extents property (ISO/IEC 23008-12, 6.5.3).
+#[cfg(feature = "avif")]
 fn avif_size(bytes: &[u8]) -> (u32, u32) {
     let at = bytes.windows(4).position(|window| window == b"ispe").expect("extents") + 8;
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     (number(at), number(at + 4))
 }
 
+#[cfg(feature = "avif")]
 #[tokio::test]
 async fn avif_has_the_size_asked_for_and_sizes_up_to_its_bound() {
     let server = TestServer::start().await;
