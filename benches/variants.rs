@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use image::{ExtendedColorType, ImageEncoder, codecs::png};
-use mcp_image_server::image::{Fit, Format, Limits, VariantSpec, variant};
+use mcp_image_server::image::{Fit, Format, Limits, VariantFormat, VariantSpec, variant};
 
 #[path = "../tests/support/bomb.rs"]
 mod bomb;
@@ -44,13 +44,20 @@ fn variants(criterion: &mut Criterion) {
     let original = picture(1024);
     let mut group = criterion.benchmark_group("1024 px PNG to");
     for (name, side, fit, format) in [
-        ("512 px WebP", 512, Fit::Contain, Format::WebP),
-        ("512 px JPEG", 512, Fit::Contain, Format::Jpeg),
-        ("512 px PNG", 512, Fit::Contain, Format::Png),
-        ("320 px WebP, cover", 320, Fit::Cover, Format::WebP),
-        ("1024 px WebP", 1024, Fit::Contain, Format::WebP),
+        ("256 px WebP", 256, Fit::Contain, Format::WebP.into()),
+        ("512 px WebP", 512, Fit::Contain, Format::WebP.into()),
+        ("512 px JPEG", 512, Fit::Contain, Format::Jpeg.into()),
+        ("512 px PNG", 512, Fit::Contain, Format::Png.into()),
+        ("320 px WebP, cover", 320, Fit::Cover, Format::WebP.into()),
+        ("1024 px WebP", 1024, Fit::Contain, Format::WebP.into()),
+        ("256 px AVIF", 256, Fit::Contain, VariantFormat::Avif),
+        ("512 px AVIF", 512, Fit::Contain, VariantFormat::Avif),
+        ("1024 px AVIF", 1024, Fit::Contain, VariantFormat::Avif),
     ] {
-        let quality = if format == Format::Png { 0 } else { 80 };
+        if !format.is_made() {
+            continue;
+        }
+        let quality = format.quality(None);
         let spec = VariantSpec { width: side, height: side, fit, format, quality };
         group.bench_function(name, |bencher| {
             bencher.iter(|| variant(black_box(&original), &spec, LIMITS).unwrap());
@@ -59,7 +66,8 @@ fn variants(criterion: &mut Criterion) {
 }
 
 fn bombs(criterion: &mut Criterion) {
-    let spec = VariantSpec { width: 64, height: 64, fit: Fit::Contain, format: Format::WebP, quality: 80 };
+    let spec =
+        VariantSpec { width: 64, height: 64, fit: Fit::Contain, format: Format::WebP.into(), quality: 80 };
     let mut group = criterion.benchmark_group("bomb in");
     for (name, bytes) in bomb::all() {
         // Some are refused, and some are images all the same.

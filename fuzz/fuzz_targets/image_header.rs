@@ -52,7 +52,13 @@ fn check(bytes: &[u8]) {
 fn check_variant(image: &[u8], inspected: Inspected) {
     let format = Format::ALL[image.len() % 3];
     let quality = if format == Format::Png { 0 } else { 50 };
-    let spec = VariantSpec { width: 24, height: 16, fit: Fit::ALL[image.len() / 3 % 3], format, quality };
+    let spec = VariantSpec {
+        width: 24,
+        height: 16,
+        fit: Fit::ALL[image.len() / 3 % 3],
+        format: format.into(),
+        quality,
+    };
     let made = variant(image, &spec, LIMITS).expect("what has a preview has variants");
     let again = inspect(&made.bytes, LIMITS).expect("a variant is an image");
     assert_eq!((again.format, again.length), (format, made.bytes.len()));

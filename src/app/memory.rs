@@ -13,9 +13,11 @@ const LEAST_CACHE: u64 = 16 << 20;
 /// Bytes that each part may hold at most.
 pub(super) fn budget(config: &Config) -> [(&'static str, u64); 7] {
     let cores = thread::available_parallelism().map_or(1, NonZero::get) as u64;
-    // Previews are made one a core, variants of images and one placeholder beside them.
-    let decoders = cores + config.images.variant_concurrency as u64 + 1;
     let limits = config.generate.limits;
+    // Previews are made one a core, variants of images and one placeholder beside them.
+    let previews = (cores + 1).saturating_mul(image::decoding_memory(limits.max_pixels));
+    let variants =
+        (config.images.variant_concurrency as u64).saturating_mul(image::variant_memory(limits.max_pixels));
     let stored = match &config.storage.backend {
         Backend::Memory { max_bytes } => *max_bytes,
         _ => 0,
@@ -23,7 +25,7 @@ pub(super) fn budget(config: &Config) -> [(&'static str, u64); 7] {
     [
         ("process", PROCESS),
         ("generations", predictor::Memory::budget(limits.max_bytes)),
-        ("decoding", decoders.saturating_mul(image::decoding_memory(limits.max_pixels))),
+        ("decoding", previews.saturating_add(variants)),
         // Bytes, and what is known of them.
         ("cache", config.images.cache_bytes.max(LEAST_CACHE) / 16 * 17),
         ("delivery", config.storage.backend.delivery_memory(config.serve.max_connections as u64)),

@@ -20,4 +20,4 @@ pub use pixels::{PixelsError, decoding_memory};
 pub use preview::{Preview, PreviewError, preview};
 pub use thumbhash::thumbhash;
 pub use urls::{BadSignature, ImageUrls, Signature, SigningKey};
-pub use variant::{Fit, Variant, VariantError, VariantSpec, variant};
+pub use variant::{Fit, Variant, VariantError, VariantFormat, VariantSpec, variant, variant_memory};

@@ -9,10 +9,7 @@ use super::{
     negotiate,
     query::{FieldError, InvalidQuery, cut},
 };
-use crate::image::{Fit, Format, Signature, VariantSpec};
-
-/// The quality of JPEG and WebP where none is asked for.
-const QUALITY: u8 = 80;
+use crate::image::{Fit, Format, Signature, VariantFormat, VariantSpec};
 
 /// The widths and heights that variants may have, ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +41,7 @@ pub struct Wanted {
 enum WantedFormat {
     /// The best that the client accepts.
     Auto,
-    This(Format),
+    This(VariantFormat),
 }
 
 impl Sizes {
@@ -68,8 +65,16 @@ impl Sizes {
         self.0.iter().find(|size| **size >= wanted).or(self.0.last()).copied()
     }
 
-    fn largest(&self) -> u32 {
-        self.0.last().copied().unwrap_or(u32::MAX)
+    /// What a side is at most that is not named.
+    fn largest(&self, format: VariantFormat) -> u32 {
+        let largest = self.0.last().copied().unwrap_or(u32::MAX);
+        format.max_side().map_or(largest, |max| largest.min(max))
+    }
+
+    /// The sizes that a variant in this format may have.
+    fn of(&self, format: VariantFormat) -> impl Iterator<Item = u32> {
+        let max = format.max_side().unwrap_or(u32::MAX);
+        self.0.iter().copied().filter(move |size| *size <= max)
     }
 }
 
@@ -99,6 +104,8 @@ impl Asked {
                 }
             }
         }
+        errors.extend(wanted.too_large(sizes));
+        errors.truncate(PARAMETERS.len());
         asked.variant = Some(wanted).filter(|wanted| *wanted != Wanted::default());
         if errors.is_empty() { Ok(asked) } else { Err(InvalidQuery(errors)) }
     }
@@ -124,15 +131,7 @@ impl Asked {
                 wanted.fit = Some(fit.ok_or("contain, cover or fill")?);
             }
             "format" => {
-                let named = Format::ALL.into_iter().find(|format| format.name() == value);
-                wanted.format = Some(match named {
-                    Some(format) => WantedFormat::This(format),
-                    None if value == "auto" => WantedFormat::Auto,
-                    None if value == "avif" => {
-                        return Err("png, jpeg, webp or auto; this server makes no AVIF".into());
-                    }
-                    None => return Err("png, jpeg, webp or auto".into()),
-                });
+                wanted.format = Some(wanted_format(value)?);
             }
             "q" => {
                 let quality = digits(value).and_then(|number| u8::try_from(number).ok());
@@ -178,12 +177,25 @@ fn meant(name: &str) -> Result<(), Cow<'static, str>> {
     }
 }
 
+fn wanted_format(name: &str) -> Result<WantedFormat, &'static str> {
+    if name == "auto" {
+        return Ok(WantedFormat::Auto);
+    }
+    let named = VariantFormat::MADE.iter().find(|format| format.name() == name);
+    named.map(|format| WantedFormat::This(*format)).ok_or(match VariantFormat::Avif.is_made() {
+        true => "png, jpeg, webp, avif or auto",
+        false if name == "avif" => "png, jpeg, webp or auto; this build makes no AVIF",
+        false => "png, jpeg, webp or auto",
+    })
+}
+
 fn size(text: &str, sizes: &Sizes) -> Result<u32, Cow<'static, str>> {
     let size = digits(text).filter(|size| sizes.0.contains(size));
-    size.ok_or_else(|| {
-        let listed = sizes.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        format!("one of {listed}").into()
-    })
+    size.ok_or_else(|| format!("one of {}", list(sizes.0.iter().copied())).into())
+}
+
+fn list(sizes: impl Iterator<Item = u32>) -> String {
+    sizes.map(|size| size.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn digits(text: &str) -> Option<u32> {
@@ -202,18 +214,42 @@ impl Wanted {
     pub(super) fn resolve(self, source: Format, headers: &HeaderMap, sizes: &Sizes) -> VariantSpec {
         let format = match self.format {
             Some(WantedFormat::This(format)) => format,
-            Some(WantedFormat::Auto) => negotiate::best(headers, source),
-            None => source,
+            Some(WantedFormat::Auto) => negotiate::best(headers, source, self.may_be_avif()),
+            None => source.into(),
         };
         let both = self.width.is_some() && self.height.is_some();
         VariantSpec {
-            width: self.width.unwrap_or(sizes.largest()),
-            height: self.height.unwrap_or(sizes.largest()),
+            width: self.width.unwrap_or(sizes.largest(format)),
+            height: self.height.unwrap_or(sizes.largest(format)),
             // With one side there is no box to fill.
             fit: self.fit.filter(|_| both).unwrap_or_default(),
             format,
-            quality: if format == Format::Png { 0 } else { self.quality.unwrap_or(QUALITY) },
+            quality: format.quality(self.quality),
         }
+    }
+
+    /// The sides that are too large for the format that is named.
+    fn too_large(self, sizes: &Sizes) -> Vec<FieldError> {
+        let Some(WantedFormat::This(format)) = self.format else { return Vec::new() };
+        let Some(max) = format.max_side() else { return Vec::new() };
+        let sides = [("w", self.width), ("h", self.height)];
+        let too_large =
+            sides.into_iter().filter_map(|(name, side)| Some((name, side.filter(|side| *side > max)?)));
+        too_large
+            .map(|(name, side)| FieldError {
+                field: name.to_owned(),
+                value: side.to_string(),
+                allowed: format!("one of {} with format={}", list(sizes.of(format)), format.name()).into(),
+            })
+            .collect()
+    }
+
+    /// Whether it is of a size that is asked for and that AVIF may have: an image in its own size is not made smaller
+    /// for a format that nobody named.
+    fn may_be_avif(self) -> bool {
+        let max = VariantFormat::Avif.max_side().unwrap_or(u32::MAX);
+        let mut sides = self.width.iter().chain(&self.height).peekable();
+        VariantFormat::Avif.is_made() && sides.peek().is_some() && sides.all(|side| *side <= max)
     }
 
     /// Whether the answer depends on `Accept`.
@@ -251,6 +287,9 @@ impl fmt::Display for Wanted {
 mod tests {
     use super::*;
 
+    const FORMATS: &str =
+        if cfg!(feature = "avif") { "png, jpeg, webp, avif or auto" } else { "png, jpeg, webp or auto" };
+
     fn sizes() -> Sizes {
         Sizes::new(vec![512, 64, 128, 64])
     }
@@ -274,7 +313,13 @@ mod tests {
 
     #[test]
     fn query_names_one_variant() {
-        let spec = |width, height, fit, format, quality| VariantSpec { width, height, fit, format, quality };
+        let spec = |width, height, fit, format: Format, quality| VariantSpec {
+            width,
+            height,
+            fit,
+            format: format.into(),
+            quality,
+        };
         for (query, source, expected) in [
             ("w=64", Format::Png, spec(64, 512, Fit::Contain, Format::Png, 0)),
             ("h=128&q=50", Format::Jpeg, spec(512, 128, Fit::Contain, Format::Jpeg, 50)),
@@ -297,9 +342,8 @@ mod tests {
             ("h=%2B64", "h", "+64", "one of 64, 128, 512"),
             ("h=99999999999999", "h", "99999999999999", "one of 64, 128, 512"),
             ("fit=stretch", "fit", "stretch", "contain, cover or fill"),
-            ("format=gif", "format", "gif", "png, jpeg, webp or auto"),
-            ("format=avif", "format", "avif", "png, jpeg, webp or auto; this server makes no AVIF"),
-            ("format=WebP", "format", "WebP", "png, jpeg, webp or auto"),
+            ("format=gif", "format", "gif", FORMATS),
+            ("format=WebP", "format", "WebP", FORMATS),
             ("q=0", "q", "0", "a whole number from 1 to 100"),
             ("q=101", "q", "101", "a whole number from 1 to 100"),
             ("q=8.5", "q", "8.5", "a whole number from 1 to 100"),
@@ -317,6 +361,63 @@ mod tests {
         }
         assert_eq!(parsed("w=1&h=2&fit=x&q=0").expect_err("refused").0.len(), 4);
         assert!(parsed(&"w=1&".repeat(1000)).expect_err("refused").0.len() <= PARAMETERS.len());
+    }
+
+    #[cfg(feature = "avif")]
+    #[test]
+    fn avif_has_sizes_up_to_its_bound() {
+        let sizes = Sizes::new(vec![64, 1024, 1536, 2048]);
+        let headers = HeaderMap::new();
+        for (query, expected) in [
+            ("format=avif", (1024, 1024, 75)),
+            ("format=avif&w=64&q=30", (64, 1024, 30)),
+            ("h=1024&format=avif", (1024, 1024, 75)),
+            ("w=64&format=avif&q=100", (64, 1024, 90)),
+        ] {
+            let asked = Asked::parse(Some(query), &sizes).expect(query);
+            let spec = asked.variant.expect("a variant").resolve(Format::Png, &headers, &sizes);
+            assert_eq!((spec.width, spec.height, spec.quality), expected, "{query}");
+            assert_eq!(spec.format, VariantFormat::Avif);
+        }
+        for (query, fields) in [
+            ("w=1536&format=avif", &["w"][..]),
+            ("format=avif&h=2048&w=2048", &["w", "h"]),
+            ("format=avif&h=2048&w=64", &["h"]),
+        ] {
+            let InvalidQuery(errors) = Asked::parse(Some(query), &sizes).expect_err(query);
+            assert_eq!(errors.iter().map(|error| &*error.field).collect::<Vec<_>>(), fields, "{query}");
+            assert!(
+                errors.iter().all(|error| error.allowed == "one of 64, 1024 with format=avif"),
+                "{errors:?}"
+            );
+        }
+        assert!(Asked::parse(Some("w=2048&format=webp"), &sizes).is_ok());
+    }
+
+    #[cfg(feature = "avif")]
+    #[test]
+    fn avif_is_negotiated_where_the_size_allows_it() {
+        let sizes = Sizes::new(vec![64, 1024, 1536]);
+        let mut headers = HeaderMap::new();
+        headers.insert("accept", http::HeaderValue::from_static("image/avif, */*;q=0.1"));
+        for (query, avif) in [
+            ("format=auto&w=64", true),
+            ("format=auto&w=1024&h=64", true),
+            ("format=auto&w=1536", false),
+            ("format=auto&w=64&h=1536", false),
+            ("format=auto", false),
+        ] {
+            let wanted = Asked::parse(Some(query), &sizes).expect(query).variant.expect("a variant");
+            let format = wanted.resolve(Format::Jpeg, &headers, &sizes).format;
+            assert_eq!(format == VariantFormat::Avif, avif, "{query}: {format}");
+        }
+    }
+
+    #[cfg(not(feature = "avif"))]
+    #[test]
+    fn avif_is_refused_by_a_build_without_it() {
+        let InvalidQuery(errors) = parsed("w=64&format=avif").expect_err("refused");
+        assert_eq!(errors[0].allowed, "png, jpeg, webp or auto; this build makes no AVIF");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     range::RangeSpec,
     redirect, variants,
 };
-use crate::image::{Format, ImageId};
+use crate::image::{Format, ImageId, VariantFormat};
 
 /// The image that a path names, and the format that its extension asks for.
 pub(super) type Target = (ImageId, Option<Format>);
@@ -154,11 +154,11 @@ impl View<'_> {
         Ok(Representation {
             original,
             entity_tag: original.entity_tag.clone(),
-            format: original.metadata.format,
+            format: original.metadata.format.into(),
             length: original.metadata.size_bytes,
             negotiated: false,
             shared: self.shared(original),
-            disposition: self.disposition(original, original.metadata.format),
+            disposition: self.disposition(original, original.metadata.format.into()),
         })
     }
 
@@ -179,7 +179,7 @@ impl View<'_> {
         }
     }
 
-    fn disposition(&self, original: &Original, format: Format) -> HeaderValue {
+    fn disposition(&self, original: &Original, format: VariantFormat) -> HeaderValue {
         let metadata = &original.metadata;
         let id = || metadata.image_id.to_string();
         let named = if self.asked.download {
@@ -205,7 +205,7 @@ struct Sharing {
 struct Representation<'a> {
     original: &'a Original,
     entity_tag: HeaderValue,
-    format: Format,
+    format: VariantFormat,
     length: u64,
     /// Whether it was chosen by `Accept`.
     negotiated: bool,

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     admission::{Admission, Client},
-    image::{Format, Limits, VariantError, VariantSpec, variant},
+    image::{Limits, VariantError, VariantFormat, VariantSpec, variant},
     storage,
 };
 
@@ -174,7 +174,7 @@ impl Variants {
 
 /// Counts from zero.
 fn register_counters() {
-    for format in [Format::Png, Format::Jpeg, Format::WebP] {
+    for format in VariantFormat::MADE {
         for outcome in ["ok", "busy", "no_room", "impossible", "error"] {
             counter!("mcp_image_variants_total", "format" => format.name(), "outcome" => outcome)
                 .increment(0);

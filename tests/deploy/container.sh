@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds the container image by Debian's buildah, without a daemon and without a registry, starts it under crun with a
-# read-only root and no rights, and uses it from outside.
+# read-only root and no rights, and uses it from outside: as it is, and with the environment of each overlay.
 #
 #     bash tests/deploy/container.sh          the image around a binary that is built: SERVER_BINARY, or else the
 #                                             latest of cargo's debug and dist builds
 #     bash tests/deploy/container.sh --full   the whole Containerfile, cargo and all: takes many minutes
 #     bash tests/deploy/container.sh --recipe the same, without optimisation: shows that it builds
 #
+# What has a bucket needs the S3 server that S3_TEST_ENDPOINT and its like name (tests/peers/ceph.sh starts one).
 # Needs root, and python3 with PyYAML's peers of requirements.txt on PATH (see run.sh). Works below target/deploy.
 # The base images are made by mmdebstrap: what is in gcr.io/distroless/cc-debian12, and a compiler with this machine's
 # Rust toolchain for --full. Sizes are judged only for a binary of the profile `dist`.
@@ -134,4 +135,8 @@ if [ -n "$judge_sizes" ]; then
 else
     echo "SKIP  container: sizes are not judged: this is no optimised build"
 fi
-"$python" tests/deploy/container.py "$rootfs" "$work/image.json"
+# Every part is run, also after one that failed.
+status=0
+"$python" tests/deploy/container.py "$rootfs" "$work/image.json" || status=1
+"$python" tests/deploy/environments.py "$rootfs" "$work/image.json" || status=1
+exit "$status"

@@ -1,38 +1,30 @@
-"""Each overlay's environment, taken out of the rendered manifests, starts the binary and serves the main job.
+"""Each overlay's environment, taken out of the rendered manifests, starts the built image and serves the main job.
 
-What only a cluster has is put in place of what the manifests name: ports, the volume, the predictor (a fake one) and
-the bucket: an S3 server named by S3_TEST_ENDPOINT, S3_TEST_BUCKET, S3_TEST_REGION, S3_TEST_ACCESS_KEY_ID and
-S3_TEST_SECRET_ACCESS_KEY, as tests/peers/ceph.sh prints them.
+    python environments.py ROOTFS IMAGE_JSON
+
+What only a cluster has is put in place of what the manifests name: ports, the claimed volume, the predictor (a fake one)
+and the bucket: an S3 server named by S3_TEST_ENDPOINT, S3_TEST_BUCKET, S3_TEST_REGION, S3_TEST_ACCESS_KEY_ID and
+S3_TEST_SECRET_ACCESS_KEY, as tests/peers/ceph.sh prints them. Secrets and volumes are there where the manifests ask for
+them, and nowhere else.
 """
 
 from __future__ import annotations
 
-import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import render
+import rpc
 import server
+from blake3 import blake3
+from bundle import NOBODY, Image, Running, volume
 from checks import Checks
 from fake_kserve import FakeKserve
 
 checks = Checks("environments")
-
-
-def bucket() -> dict[str, str] | None:
-    """The variables of an S3 server for tests, if there is one."""
-    given = {name.removeprefix("S3_TEST_"): value for name, value in os.environ.items() if name.startswith("S3_TEST_")}
-    if not given.keys() >= {"ENDPOINT", "BUCKET", "REGION", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"}:
-        return None
-    return {
-        "S3_ENDPOINT_URL": given["ENDPOINT"],
-        "S3_BUCKET": given["BUCKET"],
-        "AWS_REGION": given["REGION"],
-        "AWS_ACCESS_KEY_ID": given["ACCESS_KEY_ID"],
-        "AWS_SECRET_ACCESS_KEY": given["SECRET_ACCESS_KEY"],
-    }
 
 
 def check_memory(what: str, metrics: str, limits: dict[str, str]) -> None:
@@ -46,58 +38,75 @@ def check_memory(what: str, metrics: str, limits: dict[str, str]) -> None:
     checks.that(budget <= limit, f"{what}: what it may hold is below the limit", f"{parts}, limit {limit}")
 
 
-def check(overlay: str, source: str, variables: dict[str, str], limits: dict[str, str], scratch: Path) -> None:
-    """Starts with these variables and draws an image over REST."""
-    what = f"{overlay} ({source})"
-    public = variables["PUBLIC_BASE_URL"]
-    path = urlsplit(variables["KSERVE_ENDPOINT"]).path
-    s3 = variables["STORAGE_BACKEND"] == "s3"
+def variables_for(objects: list[render.Object], kserve: str) -> dict[str, str]:
+    """The container's environment, with this machine's predictor and bucket."""
+    bucket = server.bucket() or {}
+    variables = render.environment(objects, secrets=bucket)
+    variables["KSERVE_ENDPOINT"] = kserve + urlsplit(variables["KSERVE_ENDPOINT"]).path
+    if variables["STORAGE_BACKEND"] == "s3":
+        variables |= {name: bucket[name] for name in ("S3_ENDPOINT_URL", "S3_BUCKET", "AWS_REGION")}
+    return variables
+
+
+def check(image: Image, what: str, objects: list[render.Object], scratch: Path) -> None:
+    """Starts as the manifests say, draws over MCP and over REST, and serves what it drew."""
+    limits = render.container(objects)["resources"]["limits"]
+    security = render.deployment(objects)["spec"]["template"]["spec"]["securityContext"]
+    checks.equal(security["runAsUser"], NOBODY, f"{what}: pods are the image's user")
+    mounts = [volume(scratch / f"volume-{at}", path) for at, path in enumerate(render.volumes(objects))]
     with FakeKserve() as kserve:
-        variables = variables | {"KSERVE_ENDPOINT": kserve.base + path}
-        if s3:
-            variables |= bucket() or {}
-        else:
-            variables["STORAGE_PATH"] = str(scratch / "data")
-        with server.Server(variables, scratch / "log", cores=int(limits["cpu"])) as running:
-            # As a client outside would: by the public name, which is not this machine's.
-            named = {"host": urlsplit(public).netloc}
-            asked = {"prompt": "a lighthouse", "width": 256, "height": 256}
-            drawn = server.ask(f"{running.base}/mcp/v1/tools/generate_image", asked, named)
-            if not checks.equal(drawn.status, 200, f"{what}: draws"):
-                print(drawn.body.decode()[:500], running.tail())
-                return
-            url = drawn.json()["url"]
-            checks.that(url.startswith(f"{public}/images/"), f"{what}: the URL is the public one", url)
-            checks.equal(len(kserve.seen), 1, f"{what}: the predictor was asked once")
-            answer = server.ask(running.base + url.removeprefix(public), headers=named)
-            got = (answer.status, answer.headers.get("content-type"), len(answer.body))
-            expected = (200, "image/png", drawn.json()["metadata"]["size_bytes"])
-            checks.equal(got, expected, f"{what}: the image is served")
-            for name in ("mcp-image-server", "mcp-image-server.mcp-image-server.svc.cluster.local"):
-                inside = server.ask(running.base + url.removeprefix(public), headers={"host": name})
-                checks.equal(inside.status, 200, f"{what}: clients inside may call it {name}")
-            foreign = server.ask(running.base + url.removeprefix(public), headers={"host": "rebound.example"})
-            checks.equal(foreign.status, 403, f"{what}: foreign names are refused")
-            listing = server.ask(f"{running.base}/images/", headers=named)
-            checks.equal(listing.status, 403, f"{what}: nobody lists, not even from loopback")
-            report = server.ask(f"{running.metrics}/health").json()
-            checks.equal(report["status"], "ok", f"{what}: is well")
+        variables = variables_for(objects, kserve.base)
+        with Running(image, scratch / "container", variables, mounts, cores=int(limits["cpu"])) as running:
+            check_use(what, running, variables["PUBLIC_BASE_URL"])
+            checks.equal(len(kserve.seen), 2, f"{what}: the predictor was asked once for each image")
             check_memory(what, running.metrics, limits)
+        kept = [path for path in scratch.glob("volume-*/**/*.png")]
+        expected = 0 if variables["STORAGE_BACKEND"] == "s3" else 2
+        checks.equal(len(kept), expected, f"{what}: images on the volume")
+        checks.equal(running.code, 0, f"{what}: ends when told, with 0")
+
+
+def check_use(what: str, running: Running, public: str) -> None:
+    """As a client outside would: by the public name, which is not this machine's."""
+    named = {"host": urlsplit(public).netloc}
+    asked = {"prompt": "a lighthouse", "width": 256, "height": 256}
+    over_rest = server.ask(f"{running.base}/mcp/v1/tools/generate_image", asked, named)
+    if not checks.equal(over_rest.status, 200, f"{what}: draws over REST"):
+        print(over_rest.body.decode()[:500], running.container.tail())
+        return
+    for door, drawn in (("MCP", rpc.draw(running.base, headers=named, **asked)), ("REST", over_rest.json())):
+        url = drawn["url"]
+        checks.that(url.startswith(f"{public}/images/"), f"{what}: over {door}, the URL is the public one", url)
+        path = url.removeprefix(public)
+        answer = server.ask(running.base + path, headers=named)
+        got = (answer.status, answer.headers.get("content-type"), blake3(answer.body).hexdigest())
+        expected = (200, "image/png", drawn["metadata"]["blake3"])
+        checks.equal(got, expected, f"{what}: the image drawn over {door} is served")
+    for name in ("mcp-image-server", "mcp-image-server.mcp-image-server.svc.cluster.local"):
+        inside = server.ask(running.base + path, headers={"host": name})
+        checks.equal(inside.status, 200, f"{what}: clients inside may call it {name}")
+    foreign = server.ask(running.base + path, headers={"host": "rebound.example"})
+    checks.equal(foreign.status, 403, f"{what}: foreign names are refused")
+    listing = server.ask(f"{running.base}/images/", headers=named)
+    checks.equal(listing.status, 403, f"{what}: nobody lists, not even from loopback")
+    report = server.ask(f"{running.metrics}/health").json()
+    checks.equal(report["status"], "ok", f"{what}: is well")
 
 
 def main() -> None:
+    image = Image.read(*sys.argv[1:3])
     for overlay in render.OVERLAYS:
         rendered = {"kustomize": render.kustomize(overlay), "helm": render.helm(render.chart_values(overlay))}
         for source, objects in rendered.items():
-            variables, limits = render.environment(objects), render.container(objects)["resources"]["limits"]
-            if variables["STORAGE_BACKEND"] == "s3" and bucket() is None:
-                checks.skip(f"{overlay} ({source})", "there is no S3 server: S3_TEST_ENDPOINT and its like are not set")
+            what = f"{overlay} ({source})"
+            if render.environment(objects)["STORAGE_BACKEND"] == "s3" and server.bucket() is None:
+                checks.skip(what, "there is no S3 server: S3_TEST_ENDPOINT and its like are not set")
                 continue
             with tempfile.TemporaryDirectory() as scratch:
                 try:
-                    check(overlay, source, variables, limits, Path(scratch))
-                except RuntimeError as error:
-                    checks.that(False, f"{overlay} ({source}): starts", error)
+                    check(image, what, objects, Path(scratch))
+                except (RuntimeError, ValueError) as error:
+                    checks.that(False, f"{what}: starts and draws", error)
     checks.finish()
 
 

@@ -22,7 +22,6 @@ import yaml
 
 import server
 from checks import Checks
-from environments import bucket
 from fake_kserve import FakeKserve
 from render import MANIFESTS, ROOT
 
@@ -225,7 +224,7 @@ def check_exported(metrics: str, what: str) -> None:
 
 def check_bucket() -> None:
     """The metrics of a server with a bucket."""
-    variables = bucket()
+    variables = server.bucket()
     if variables is None:
         checks.skip("metrics with a bucket", "there is no S3 server: S3_TEST_ENDPOINT and its like are not set")
         return

@@ -118,6 +118,16 @@ def environment(objects: list[Object], secrets: dict[str, str] | None = None) ->
     return variables
 
 
+def volumes(objects: list[Object]) -> list[str]:
+    """The paths where claimed volumes are mounted. Others may not be written to, since the root is read-only."""
+    claimed = {
+        each["name"]
+        for each in deployment(objects)["spec"]["template"]["spec"].get("volumes", [])
+        if "persistentVolumeClaim" in each
+    }
+    return [each["mountPath"] for each in container(objects).get("volumeMounts", []) if each["name"] in claimed]
+
+
 def differences(left: Any, right: Any, path: str = "") -> list[str]:
     """Where two trees differ."""
     if isinstance(left, dict) and isinstance(right, dict):

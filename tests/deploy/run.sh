@@ -6,8 +6,9 @@
 #
 # Runs the built server: SERVER_BINARY, or cargo's debug build. Needs root, for the container. Installs what is missing
 # and says so: Debian packages; Python parts go to target/deploy, the MCP client to target/peers. Everything it starts
-# listens on 127.0.0.1 and ends with it. What has a bucket is tried against the S3 server that S3_TEST_ENDPOINT and its like name, or else against a Ceph gateway
-# where Ceph is installed; without either they are skipped, and named. Under CI=true that is a failure.
+# listens on 127.0.0.1 and ends with it. What has a bucket is tried against the S3 server that S3_TEST_ENDPOINT and its
+# like name, or else against a Ceph gateway where Ceph is installed; without either it is skipped, and named. Under
+# CI=true that is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -84,7 +85,6 @@ install_python
 PATH=$venv/bin:$PATH
 start_bucket
 run "$PYTHON" tests/deploy/manifests.py
-run "$PYTHON" tests/deploy/environments.py
 if install_venv "$root/target/peers/python" "$root/tests/peers/requirements.txt"; then
     run "$root/target/peers/python/bin/python" tests/deploy/replicas.py
 fi

@@ -64,6 +64,20 @@ def effective(variables: dict[str, str]) -> dict[str, str]:
     return dict(rows)
 
 
+def bucket() -> dict[str, str] | None:
+    """The variables of an S3 server for tests, if there is one."""
+    given = {name.removeprefix("S3_TEST_"): value for name, value in os.environ.items() if name.startswith("S3_TEST_")}
+    if not given.keys() >= {"ENDPOINT", "BUCKET", "REGION", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"}:
+        return None
+    return {
+        "S3_ENDPOINT_URL": given["ENDPOINT"],
+        "S3_BUCKET": given["BUCKET"],
+        "AWS_REGION": given["REGION"],
+        "AWS_ACCESS_KEY_ID": given["ACCESS_KEY_ID"],
+        "AWS_SECRET_ACCESS_KEY": given["SECRET_ACCESS_KEY"],
+    }
+
+
 @dataclass
 class Answer:
     """An HTTP response, read to its end."""

@@ -313,6 +313,7 @@ def main_server(scratch: Path) -> None:
             (".png", {"origin": "https://page.example"}),
             (".png?w=128&h=128&fit=cover&format=auto", {"accept": "image/webp"}),
             ("?format=jpeg&q=50&download", {}),
+            ("?format=avif&w=64", {}),
         ):
             expect(200, base, "get", path + query, **headers)
         whole = expect(200, base, "head", path)

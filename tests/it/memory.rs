@@ -83,6 +83,39 @@ async fn decompression_bombs_cost_little() {
     }
 }
 
+/// What the AVIF encoder takes most for: noise with alpha, at the best quality.
+#[cfg(feature = "avif")]
+#[tokio::test]
+async fn avif_of_noise_stays_within_the_room_of_a_variant() {
+    use image::{ImageEncoder, codecs::png::PngEncoder};
+    use mcp_image_server::image::variant_memory;
+
+    const SIDE: u32 = 512;
+    let mut state = 0x9e37_79b9_u32;
+    let noise: Vec<u8> = (0..SIDE * SIDE)
+        .flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    let encoder = PngEncoder::new(&mut bytes);
+    encoder.write_image(&noise, SIDE, SIDE, image::ExtendedColorType::Rgba8).expect("encodes");
+    let server = Process::start(&[]).await;
+    let image =
+        large::put(&server.images(), bytes.into(), SIDE, Duration::ZERO, Duration::from_secs(3600)).await;
+    let (client, path) = (server.client(), large::path_of(&image));
+    assert_eq!(client.get(&path).await.status, 200);
+    let before = server.peak_memory();
+    let answer = client.get(&format!("{path}?format=avif&q=100")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "image/avif"));
+    let cost = server.peak_memory() - before;
+    assert!(cost > 8 * MIB, "it was made: {} MiB", cost / MIB);
+    assert!(cost < variant_memory(u64::from(SIDE * SIDE)), "{} MiB", cost / MIB);
+}
+
 /// A body in a million pieces costs what its bytes cost, at both doors.
 #[tokio::test]
 async fn body_of_single_bytes_costs_little() {

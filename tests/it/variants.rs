@@ -41,6 +41,37 @@ async fn variant_decodes_to_the_size_asked_for() {
     }
 }
 
+/// Pixels across and down by the image spatial extents property (ISO/IEC 23008-12, 6.5.3).
+#[cfg(feature = "avif")]
+fn avif_size(bytes: &[u8]) -> (u32, u32) {
+    let at = bytes.windows(4).position(|window| window == b"ispe").expect("extents") + 8;
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    (number(at), number(at + 4))
+}
+
+#[cfg(feature = "avif")]
+#[tokio::test]
+async fn avif_has_the_size_asked_for_and_sizes_up_to_its_bound() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let (_, path) = drawn(&client, "a fox").await;
+    for (query, size) in [
+        ("w=128&format=avif", (128, 96)),
+        ("w=64&h=128&fit=cover&format=avif&q=30", (64, 128)),
+        ("format=avif", (256, 192)),
+    ] {
+        let answer = client.get(&format!("{path}?{query}")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, "image/avif"), "{query}");
+        assert_eq!(&answer.body[4..12], b"ftypavif", "{query}");
+        assert_eq!(avif_size(&answer.body), size, "{query}");
+    }
+    let problem = client.get(&format!("{path}?w=2048&format=avif")).await.problem(400, "invalid-query");
+    let allowed = "one of 64, 128, 256, 320, 512, 640, 768, 1024 with format=avif";
+    assert_eq!(problem["errors"], json!([{"field": "w", "value": "2048", "allowed": allowed}]));
+    let metrics = client.get("/metrics").await.text();
+    assert!(metrics.contains("mcp_image_variants_total{format=\"avif\",outcome=\"ok\"}"), "{metrics}");
+}
+
 #[tokio::test]
 async fn size_off_the_list_is_400_and_names_the_list() {
     let server = TestServer::start_with(&[("IMAGE_VARIANT_SIZES", "100, 50")]).await;

@@ -1,4 +1,5 @@
 // Peer: Chromium reads an image in parts: as `<img>`, as `<video>` would, and with `fetch`; compared to the stored bytes.
+// And it shows a variant in every format, which is how those are seen to be what they say.
 //
 // Usage: node ranges.mjs BASE_URL IMAGES_FOLDER
 import { createHash } from 'node:crypto';
@@ -83,14 +84,26 @@ async function checkSeeking(checks, page, path, bytes) {
     checks.equal(got.hash, sha256(bytes), 'seeking: the parts together are the image');
 }
 
-async function checkElements(checks, page, path, image) {
-    const shown = await page.evaluate(async (path) => {
+/** The size that an `<img>` has once it is decoded. */
+function shown(page, path) {
+    return page.evaluate(async (path) => {
         const picture = new Image();
         picture.src = path;
         await picture.decode();
         return [picture.naturalWidth, picture.naturalHeight];
     }, path);
-    checks.equal(shown, [image.metadata.width, image.metadata.height], '<img>: the image is shown');
+}
+
+async function checkVariants(checks, page, path) {
+    for (const format of ['png', 'jpeg', 'webp', 'avif']) {
+        const type = page.waitForResponse((response) => response.url().includes(`format=${format}`)).then((response) => response.headers()['content-type']);
+        checks.equal(await shown(page, `${path}?w=256&h=128&fit=cover&format=${format}`), [256, 128], `<img>: a variant in ${format} is shown in its size`);
+        checks.equal(await type, `image/${format}`, `<img>: the variant in ${format} says so`);
+    }
+}
+
+async function checkElements(checks, page, path, image) {
+    checks.equal(await shown(page, path), [image.metadata.width, image.metadata.height], '<img>: the image is shown');
     // The player asks as players do, and finds that it is no film.
     const asked = page.waitForResponse((response) => response.url().includes(`${path}?player`));
     const event = page.evaluate((path) => new Promise((resolve) => {
@@ -122,6 +135,7 @@ async function main() {
         await checkFetch(checks, page, path, bytes);
         await checkSeeking(checks, page, path, bytes);
         await checkElements(checks, page, path, image);
+        await checkVariants(checks, page, path);
     } catch (error) {
         checks.that(false, 'nothing breaks', error.stack);
     } finally {

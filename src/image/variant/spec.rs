@@ -2,7 +2,10 @@ use std::fmt;
 
 use ::image::metadata::Orientation;
 
-use super::super::{Dimensions, Format, pixels::scaled};
+use super::{
+    super::{Dimensions, pixels::scaled},
+    VariantFormat,
+};
 
 /// How an image comes to the size asked for. It is never enlarged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -26,8 +29,8 @@ pub struct VariantSpec {
     /// How it comes to that size.
     pub fit: Fit,
     /// The format of the result.
-    pub format: Format,
-    /// 1 to 100 for JPEG and WebP; PNG has none, it is 0 there.
+    pub format: VariantFormat,
+    /// 1 to 100 for JPEG, WebP and AVIF; PNG has none, it is 0 there.
     pub quality: u8,
 }
 
@@ -116,9 +119,11 @@ impl fmt::Display for VariantSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Format;
 
     fn planned(fit: Fit, of: (u32, u32), into: (u32, u32)) -> (u32, u32) {
-        let spec = VariantSpec { width: into.0, height: into.1, fit, format: Format::WebP, quality: 80 };
+        let spec =
+            VariantSpec { width: into.0, height: into.1, fit, format: Format::WebP.into(), quality: 80 };
         let plan = spec.plan(Dimensions { width: of.0, height: of.1 }, Orientation::NoTransforms);
         (plan.to.width, plan.to.height)
     }
@@ -161,7 +166,8 @@ mod tests {
 
     #[test]
     fn turned_image_is_planned_as_it_is_seen() {
-        let spec = VariantSpec { width: 128, height: 64, fit: Fit::Cover, format: Format::Png, quality: 0 };
+        let spec =
+            VariantSpec { width: 128, height: 64, fit: Fit::Cover, format: Format::Png.into(), quality: 0 };
         let plan = spec.plan(Dimensions { width: 500, height: 1000 }, Orientation::Rotate90);
         assert_eq!(plan.to, Dimensions { width: 64, height: 128 });
         assert_eq!(plan.crop, Some(Dimensions { width: 64, height: 128 }));
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn spelling_tells_variants_apart() {
-        let spec = VariantSpec { width: 128, height: 64, fit: Fit::Cover, format: Format::WebP, quality: 80 };
+        let spec =
+            VariantSpec { width: 128, height: 64, fit: Fit::Cover, format: Format::WebP.into(), quality: 80 };
         assert_eq!(spec.to_string(), "w=128&h=64&fit=cover&format=webp&q=80");
     }
 }

@@ -22,12 +22,14 @@ fn picture(width: u32, height: u32) -> RgbImage {
 }
 
 const fn spec(width: u32, height: u32, fit: Fit, format: Format) -> VariantSpec {
-    VariantSpec { width, height, fit, format, quality: if matches!(format, Format::Png) { 0 } else { 80 } }
+    let quality = if matches!(format, Format::Png) { 0 } else { 80 };
+    VariantSpec { width, height, fit, format: VariantFormat::Stored(format), quality }
 }
 
 fn decoded(variant: &Variant) -> DynamicImage {
     let Inspected { format, dimensions, length } = inspect(&variant.bytes, LIMITS).expect("an image");
-    assert_eq!((format, dimensions, length), (variant.format, variant.dimensions, variant.bytes.len()));
+    assert_eq!(variant.format, format);
+    assert_eq!((dimensions, length), (variant.dimensions, variant.bytes.len()));
     ::image::load_from_memory_with_format(&variant.bytes, decoder_format(format)).expect("decodes")
 }
 
@@ -137,5 +139,68 @@ fn variant_of_a_changed_image_never_panics() {
         if let Ok(variant) = variant(&changed, &spec(64, 64, Fit::Cover, Format::WebP), LIMITS) {
             assert!(variant.dimensions.width <= 64 && variant.dimensions.height <= 64);
         }
+    }
+}
+
+#[cfg(feature = "avif")]
+mod avif {
+    use super::*;
+
+    fn made(width: u32, height: u32, alpha: bool, into: u32, quality: u8) -> Variant {
+        let image = DynamicImage::ImageRgb8(picture(width, height));
+        let mut image = if alpha { DynamicImage::ImageRgba8(image.into_rgba8()) } else { image };
+        if let Some(pixels) = image.as_mut_rgba8() {
+            pixels.pixels_mut().step_by(2).for_each(|pixel| pixel[3] = 0);
+        }
+        let format = VariantFormat::Avif;
+        let spec = VariantSpec { width: into, height: into, fit: Fit::Contain, format, quality };
+        variant(&encoded(image, ImageFormat::Png), &spec, LIMITS).expect("a variant")
+    }
+
+    /// The first box of this type, from its content on. Not a parser: what is looked for is in no payload here.
+    fn found<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+        bytes.windows(4).position(|window| window == name).map(|at| &bytes[at + 4..])
+    }
+
+    #[test]
+    fn avif_is_one_of_the_size_planned_however_small() {
+        for (of, into, size) in [
+            ((640, 480), 128, (128, 96)),
+            ((333, 77), 64, (64, 15)),
+            ((20, 20), 64, (20, 20)),
+            ((1, 1), 64, (1, 1)),
+            ((1, 300), 64, (1, 64)),
+            ((3, 5), 64, (3, 5)),
+        ] {
+            for alpha in [false, true] {
+                let variant = made(of.0, of.1, alpha, into, 75);
+                assert_eq!(&variant.bytes[4..12], b"ftypavif", "{of:?}");
+                assert_eq!((variant.dimensions.width, variant.dimensions.height), size, "{of:?}");
+                // Image spatial extents: version and flags, then the two sides.
+                let extents = &found(&variant.bytes, b"ispe").expect("extents")[4..12];
+                assert_eq!(extents, [size.0.to_be_bytes(), size.1.to_be_bytes()].concat(), "{of:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn avif_has_alpha_where_the_image_has() {
+        let auxiliary = |alpha| found(&made(64, 64, alpha, 64, 75).bytes, b"auxC").is_some();
+        assert!(auxiliary(true));
+        assert!(!auxiliary(false));
+    }
+
+    #[test]
+    fn avif_is_smaller_with_less_quality_and_the_same_every_time() {
+        let [low, high, again] = [10, 90, 90].map(|quality| made(256, 256, false, 128, quality).bytes);
+        assert!(low.len() < high.len(), "{} against {}", low.len(), high.len());
+        assert_eq!(high, again);
+    }
+
+    #[test]
+    fn memory_of_a_variant_is_that_of_the_larger_stage() {
+        assert_eq!(variant_memory(1 << 24), decoding_memory(1 << 24), "to decode so much takes more");
+        assert_eq!(variant_memory(1 << 20), (128 << 20) + (8 << 20), "to encode so much");
+        assert_eq!(variant_memory(1 << 22), variant_memory(1 << 20), "no more is encoded");
     }
 }

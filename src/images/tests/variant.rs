@@ -117,12 +117,33 @@ async fn variant_asked_for_at_once_is_made_once_and_kept() {
     assert_eq!(fixture.delivery_made(), 1);
 }
 
+#[cfg(feature = "avif")]
+#[tokio::test]
+async fn avif_is_made_once_and_is_a_representation_of_its_own() {
+    let fixture = Fixture::with(&caching());
+    let path = format!("/images/{}", put(&fixture, 200, 100).image_id);
+    let variant = format!("{path}?w=64&format=avif");
+    let answers = join_all((0..8).map(|_| fixture.get(&variant, &[]))).await;
+    assert_eq!(fixture.delivery_made(), 1);
+    for answer in &answers {
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "image/avif"));
+        assert_eq!(&answer.body[4..12], b"ftypavif");
+        assert!(answer.header("content-disposition").ends_with(".avif\""));
+    }
+    let negotiated = [("accept", "image/avif,*/*;q=0.5")];
+    let auto = fixture.get(&format!("{path}?w=64&format=auto"), &negotiated).await;
+    assert_eq!((auto.header("content-type"), auto.header("vary")), ("image/avif", "Accept"));
+    assert_eq!(auto.body, answers[0].body);
+    assert_eq!(fixture.delivery_made(), 1, "it is the same variant, and it was kept");
+    fixture.get(&format!("{path}.avif"), &[]).await.assert_problem(404, "not-found");
+}
+
 #[tokio::test]
 async fn bad_variant_names_field_value_and_what_is_allowed() {
     let fixture = Fixture::new();
     let id = put(&fixture, 20, 10).image_id;
     for path in [format!("/images/{id}"), format!("/images/{}", ImageId::now()), "/images/x".to_owned()] {
-        let answer = fixture.get(&format!("{path}?w=100&format=avif"), &[]).await;
+        let answer = fixture.get(&format!("{path}?w=100&format=gif"), &[]).await;
         answer.assert_problem(400, "invalid-query");
         let errors = answer.json()["errors"].clone();
         assert_eq!(errors[0]["allowed"], "one of 16, 64, 128");
