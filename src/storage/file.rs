@@ -20,7 +20,6 @@ mod expire;
 mod folder;
 mod list;
 mod name;
-mod opened;
 mod probe;
 mod read;
 mod records;
@@ -74,7 +73,6 @@ struct Shared {
     durable_records: AtomicU32,
     /// Buckets below this one were swept by this process.
     swept: AtomicU64,
-    opened: opened::OpenImages,
     readers: Arc<read::Readers>,
 }
 
@@ -104,7 +102,6 @@ impl FileStore {
                 durable: AtomicU64::new(NO_BUCKET),
                 durable_records: AtomicU32::new(0),
                 swept: AtomicU64::new(0),
-                opened: opened::OpenImages::default(),
                 readers: Arc::default(),
             }),
         })
@@ -136,9 +133,6 @@ impl ImageStore for FileStore {
     }
 
     async fn open(&self, id: ImageId) -> Result<Opened, Error> {
-        if let Some(image) = self.shared.opened.get(id, Utc::now()) {
-            return Ok(read::opened(&self.shared, image));
-        }
         self.run(move |shared| read::open(shared, id, Utc::now())).await
     }
 
@@ -147,7 +141,6 @@ impl ImageStore for FileStore {
     }
 
     async fn delete(&self, id: ImageId) -> Result<bool, Error> {
-        self.shared.opened.forget(id);
         self.run(move |shared| delete::delete(shared, id, Utc::now())).await
     }
 
@@ -156,10 +149,7 @@ impl ImageStore for FileStore {
     }
 
     async fn expire(&self, now: SystemTime) -> Result<Expired, Error> {
-        let expired = expire::expire(&self.shared, now).await;
-        // What is removed gives its space back.
-        self.shared.opened.sweep();
-        expired
+        expire::expire(&self.shared, now).await
     }
 
     async fn check(&self) -> Result<(), Error> {

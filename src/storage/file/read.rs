@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Shared, blocking, failed, folder::Folder, name::Name, opened::OpenImage};
+use super::{Shared, blocking, failed, folder::Folder, name::Name};
 use crate::{
     image::{Format, ImageId, Metadata},
     storage::{ByteStream, Content, Error, Opened},
@@ -77,15 +77,8 @@ pub(super) fn open(shared: &Shared, id: ImageId, now: DateTime<Utc>) -> Result<O
         return Err(Error::NotFound);
     }
     check_length(&metadata, status.len())?;
-    let image = Arc::new(OpenImage::new(metadata, file));
-    shared.opened.keep(id, Arc::clone(&image));
-    Ok(opened(shared, image))
-}
-
-/// An image that is open.
-pub(super) fn opened(shared: &Shared, image: Arc<OpenImage>) -> Opened {
-    let metadata = image.metadata.clone();
-    Opened { metadata, content: Box::new(FileContent { image, readers: Arc::clone(&shared.readers) }) }
+    let content = FileContent { id, file, readers: Arc::clone(&shared.readers) };
+    Ok(Opened { metadata, content: Box::new(content) })
 }
 
 /// What is known about an image that is whole and not expired at `now`.
@@ -146,14 +139,15 @@ fn check_length(metadata: &Metadata, length: u64) -> Result<(), Error> {
 }
 
 struct FileContent {
-    image: Arc<OpenImage>,
+    id: ImageId,
+    file: File,
     readers: Arc<Readers>,
 }
 
 #[async_trait]
 impl Content for FileContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let reading = Reading { image: self.image, rest: range, readers: self.readers };
+        let reading = Reading { id: self.id, file: Arc::new(self.file), rest: range, readers: self.readers };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
     }
 
@@ -162,20 +156,20 @@ impl Content for FileContent {
         let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
         let mut read = 0;
         if length <= MAX_CHUNK {
-            read = read_cached(&self.image.file, &mut buffer, range.start);
+            read = read_cached(&self.file, &mut buffer, range.start);
         }
         if read < buffer.len() {
-            let image = Arc::clone(&self.image);
+            let (id, file) = (self.id, self.file);
             (buffer, read) = blocking(move || {
-                let read = read_full(&image.file, &mut buffer, range.start)
-                    .map_err(|error| unread(&image, error))?;
+                let read = read_full(&file, &mut buffer, range.start)
+                    .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
                 Ok((buffer, read))
             })
             .await?;
         }
         if read < buffer.len() {
             let reason = format!("it ends at byte {read}, {length} were asked for");
-            return Err(Error::Corrupt { id: self.image.metadata.image_id, reason });
+            return Err(Error::Corrupt { id: self.id, reason });
         }
         Ok(Bytes::from(buffer))
     }
@@ -248,7 +242,8 @@ impl Drop for Chunk {
 
 /// A stream in the middle: between two chunks it holds no buffer.
 struct Reading {
-    image: Arc<OpenImage>,
+    id: ImageId,
+    file: Arc<File>,
     rest: Range<u64>,
     readers: Arc<Readers>,
 }
@@ -262,28 +257,24 @@ impl Reading {
         // At most `MAX_CHUNK`.
         let mut chunk = self.readers.take(usize::try_from(wanted).unwrap_or_default());
         let offset = self.rest.start;
-        let mut read = read_cached(&self.image.file, chunk.room(), offset);
+        let mut read = read_cached(&self.file, chunk.room(), offset);
         if read == 0 {
-            let image = Arc::clone(&self.image);
+            let (id, file) = (self.id, Arc::clone(&self.file));
             (chunk, read) = blocking(move || {
-                let read =
-                    read_full(&image.file, chunk.room(), offset).map_err(|error| unread(&image, error))?;
+                let read = read_full(&file, chunk.room(), offset)
+                    .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
                 Ok((chunk, read))
             })
             .await?;
         }
         if read == 0 {
             let reason = format!("it ends at byte {offset}, {} were asked for", self.rest.end);
-            return Err(Error::Corrupt { id: self.image.metadata.image_id, reason });
+            return Err(Error::Corrupt { id: self.id, reason });
         }
         chunk.length = read;
         self.rest.start += read as u64;
         Ok(Some((Bytes::from_owner(chunk), self)))
     }
-}
-
-fn unread(image: &OpenImage, error: io::Error) -> Error {
-    failed("read the image", Path::new(&image.metadata.file_name()), error)
 }
 
 /// Reads what the page cache has, without waiting for the disk and so without leaving this thread;

@@ -28,7 +28,7 @@ fn store(sync: bool) -> (FileStore, TempDir) {
     (FileStore::open(folder.path(), sync).unwrap(), folder)
 }
 
-pub(super) fn image() -> NewImage {
+fn image() -> NewImage {
     let now = SystemTime::now();
     let metadata = Metadata {
         image_id: ImageId::now(),
