@@ -77,7 +77,8 @@ pub(super) fn open(shared: &Shared, id: ImageId, now: DateTime<Utc>) -> Result<O
         return Err(Error::NotFound);
     }
     check_length(&metadata, status.len())?;
-    let content = FileContent { id, file, readers: Arc::clone(&shared.readers) };
+    let content =
+        FileContent { id, file: Arc::new(ImageFile::new(file)), readers: Arc::clone(&shared.readers) };
     Ok(Opened { metadata, content: Box::new(content) })
 }
 
@@ -138,16 +139,17 @@ fn check_length(metadata: &Metadata, length: u64) -> Result<(), Error> {
     Err(Error::Corrupt { id: metadata.image_id, reason })
 }
 
+#[derive(Clone)]
 struct FileContent {
     id: ImageId,
-    file: File,
+    file: Arc<ImageFile>,
     readers: Arc<Readers>,
 }
 
 #[async_trait]
 impl Content for FileContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let reading = Reading { id: self.id, file: Arc::new(self.file), rest: range, readers: self.readers };
+        let reading = Reading { id: self.id, file: self.file, rest: range, readers: self.readers };
         Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
     }
 
@@ -156,12 +158,12 @@ impl Content for FileContent {
         let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
         let mut read = 0;
         if length <= MAX_CHUNK {
-            read = read_cached(&self.file, &mut buffer, range.start);
+            read = self.file.read_at_hand(&mut buffer, range.start);
         }
         if read < buffer.len() {
             let (id, file) = (self.id, self.file);
             (buffer, read) = blocking(move || {
-                let read = read_full(&file, &mut buffer, range.start)
+                let read = read_full(&file.file, &mut buffer, range.start)
                     .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
                 Ok((buffer, read))
             })
@@ -172,6 +174,19 @@ impl Content for FileContent {
             return Err(Error::Corrupt { id: self.id, reason });
         }
         Ok(Bytes::from(buffer))
+    }
+
+    /// The file is read by offset: all readers can have the same.
+    fn share(&self) -> Option<Box<dyn Content>> {
+        Some(Box::new(self.clone()))
+    }
+
+    /// No more than the smallest chunk, which each reader may have.
+    fn at_hand(&self, range: Range<u64>) -> Option<Bytes> {
+        let length = range.end.checked_sub(range.start).filter(|length| *length <= MIN_CHUNK)?;
+        let mut buffer = vec![0; usize::try_from(length).ok()?];
+        let read = self.file.read_at_hand(&mut buffer, range.start);
+        (read == buffer.len()).then(|| Bytes::from(buffer))
     }
 }
 
@@ -243,7 +258,7 @@ impl Drop for Chunk {
 /// A stream in the middle: between two chunks it holds no buffer.
 struct Reading {
     id: ImageId,
-    file: Arc<File>,
+    file: Arc<ImageFile>,
     rest: Range<u64>,
     readers: Arc<Readers>,
 }
@@ -257,11 +272,11 @@ impl Reading {
         // At most `MAX_CHUNK`.
         let mut chunk = self.readers.take(usize::try_from(wanted).unwrap_or_default());
         let offset = self.rest.start;
-        let mut read = read_cached(&self.file, chunk.room(), offset);
+        let mut read = self.file.read_at_hand(chunk.room(), offset);
         if read == 0 {
             let (id, file) = (self.id, Arc::clone(&self.file));
             (chunk, read) = blocking(move || {
-                let read = read_full(&file, chunk.room(), offset)
+                let read = read_full(&file.file, chunk.room(), offset)
                     .map_err(|error| failed("read the image", Path::new(&id.to_string()), error))?;
                 Ok((chunk, read))
             })
@@ -277,8 +292,44 @@ impl Reading {
     }
 }
 
-/// Reads what the page cache has, without waiting for the disk and so without leaving this thread;
-/// 0 if it has nothing or cannot say.
+/// An open image.
+struct ImageFile {
+    file: File,
+    /// Whether its file system is memory, and reading never waits for a disk.
+    in_memory: bool,
+}
+
+impl ImageFile {
+    fn new(file: File) -> Self {
+        let in_memory = is_in_memory(&file);
+        Self { file, in_memory }
+    }
+
+    /// Reads what is in memory, without waiting for the disk and so without leaving this thread; 0 if
+    /// nothing is, or it cannot be said.
+    fn read_at_hand(&self, buffer: &mut [u8], offset: u64) -> usize {
+        if self.in_memory {
+            return read_full(&self.file, buffer, offset).unwrap_or(0);
+        }
+        read_cached(&self.file, buffer, offset)
+    }
+}
+
+/// Whether a file is on tmpfs, which refuses `RWF_NOWAIT` although it has nothing to wait for (but what
+/// was swapped out).
+#[cfg(target_os = "linux")]
+fn is_in_memory(file: &File) -> bool {
+    /// `TMPFS_MAGIC` of linux/magic.h.
+    const TMPFS: i128 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|status| i128::from(status.f_type) == TMPFS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_file: &File) -> bool {
+    false
+}
+
+/// Reads what the page cache has; 0 if it has nothing or cannot say.
 #[cfg(target_os = "linux")]
 fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> usize {
     use rustix::io::ReadWriteFlags;
