@@ -7,7 +7,7 @@
 
 Needs cargo, wrk and nginx (Debian's, with sendfile and open_file_cache on). Servers run on core 0, wrk on core 1,
 files are in memory, neither writes a line for each request. Rows named *no memory* have IMAGE_CACHE_BYTES=0: each
-request opens and reads the file. Absolute figures are this machine's; only the ratios of medians count.
+request reads the file, which is held open. Absolute figures are this machine's; only the ratios of medians count.
 """
 
 import argparse

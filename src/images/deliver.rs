@@ -17,7 +17,10 @@ use super::{
     range::RangeSpec,
     redirect, variants,
 };
-use crate::image::{Format, ImageId, VariantFormat};
+use crate::{
+    image::{Format, ImageId, VariantFormat},
+    storage::Content,
+};
 
 /// The image that a path names, and the format that its extension asks for.
 pub(super) type Target = (ImageId, Option<Format>);
@@ -111,15 +114,23 @@ impl View<'_> {
         *response.body_mut() = match source {
             Source::Redirect(_) => Body::empty(),
             Source::Bytes(bytes) => Body::full(slice(&bytes, &range)),
-            Source::Content(content) => {
-                let id = self.target.0;
-                Body::stream(content.stream(range).await?.inspect_err(move |error| {
-                    let cause = std::error::Error::source(error).map(ToString::to_string);
-                    tracing::error!(image_id = %id, %error, cause, "an image broke off while it was sent");
-                }))
-            }
+            Source::Content(content) => self.stream(content, range).await?,
+            Source::Open(open) => match open.at_hand(range.clone()) {
+                Some(bytes) => Body::full(bytes),
+                None => self.stream(open.reader().ok_or(Error::NotFound)?, range).await?,
+            },
         };
         Ok(response)
+    }
+
+    async fn stream(&self, content: Box<dyn Content>, range: Range<u64>) -> Result<Body, Error> {
+        let (id, delivery) = (self.target.0, self.delivery.clone());
+        Ok(Body::stream(content.stream(range).await?.inspect_err(move |error| {
+            // Whoever asks next looks at the image anew.
+            delivery.originals().close(id);
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(image_id = %id, %error, cause, "an image broke off while it was sent");
+        })))
     }
 
     async fn variant(&self, wanted: Wanted) -> Result<Response<Body>, Error> {

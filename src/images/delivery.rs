@@ -101,6 +101,8 @@ impl Removals for Delivery {
     }
 
     fn expired(&self, ids: &[ImageId]) {
+        // Their time is over for readers already; the disk has its space back once they are closed.
+        ids.iter().for_each(|id| self.originals().close(*id));
         if let Some(purger) = &self.0.purger {
             purger.expired(ids);
         }

@@ -9,7 +9,8 @@
 //!
 //! What this room holds, whatever clients do:
 //! - bytes of images and variants, kept or being sent: at most `cache_bytes`, and 16 MiB at least;
-//! - metadata: at most a sixteenth of `cache_bytes`;
+//! - metadata: at most a sixteenth of `cache_bytes`, and that of the images held open;
+//! - open files: 128 at most;
 //! - pages of the list, being made or being sent: at most [`LISTINGS_MEMORY`];
 //! - work on variants: `variant_concurrency` times the largest image, decoded (16 bytes a pixel).
 //!
@@ -28,6 +29,7 @@ mod flights;
 mod list;
 mod listings;
 mod negotiate;
+mod open_images;
 mod original;
 mod originals;
 mod purge;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     cache::{Cache, Key},
     flights::Flights,
+    open_images::{OpenImage, OpenImages},
     original::Original,
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(super) enum Source {
     Bytes(Bytes),
     /// The store, as they are asked for.
     Content(Box<dyn Content>),
+    /// The store, from an image that is held open.
+    Open(Arc<OpenImage>),
     /// Elsewhere: the client may fetch them itself.
     Redirect(Box<Redirect>),
 }
@@ -49,6 +52,7 @@ struct Inner {
     store: Arc<dyn ImageStore>,
     known: Option<sync::Cache<ImageId, Arc<Original>, ByWords>>,
     cache: Arc<Cache>,
+    open: OpenImages,
     loads: Flights<ImageId, Result<Loaded, Arc<Error>>>,
     /// Counts what was forgotten: a load that began before must not be kept after.
     forgotten: AtomicU64,
@@ -86,6 +90,7 @@ impl Originals {
             store,
             known,
             cache,
+            open: OpenImages::default(),
             loads: Flights::default(),
             forgotten: AtomicU64::new(0),
             started: Instant::now(),
@@ -119,6 +124,9 @@ impl Originals {
         if let Some((original, bytes)) = self.in_memory(id, now).await? {
             return Ok((original, Source::Bytes(bytes)));
         }
+        if let Some(open) = self.held_open(id, now) {
+            return Ok(open);
+        }
         if let Some(redirect) = self.0.store.redirect(id).await? {
             let original = Arc::new(Original::new(redirect.metadata.clone())?);
             return Ok((original, Source::Redirect(Box::new(redirect))));
@@ -132,10 +140,19 @@ impl Originals {
         id: ImageId,
         now: DateTime<Utc>,
     ) -> Result<(Arc<Original>, Source), Arc<Error>> {
-        match self.in_memory(id, now).await? {
-            Some((original, bytes)) => Ok((original, Source::Bytes(bytes))),
+        if let Some((original, bytes)) = self.in_memory(id, now).await? {
+            return Ok((original, Source::Bytes(bytes)));
+        }
+        match self.held_open(id, now) {
+            Some(open) => Ok(open),
             None => self.fetch(id, now).await,
         }
+    }
+
+    /// An image that is held open. That it is still there was asked before.
+    fn held_open(&self, id: ImageId, now: DateTime<Utc>) -> Option<(Arc<Original>, Source)> {
+        let open = self.0.open.get(id).filter(|open| !open.original.metadata.is_expired(now))?;
+        Some((Arc::clone(&open.original), Source::Open(open)))
     }
 
     async fn in_memory(
@@ -153,11 +170,13 @@ impl Originals {
         let known = self.0.known.as_ref().and_then(|known| known.get(&id));
         let large = known.filter(|original| !self.0.cache.takes(original.metadata.size_bytes));
         if large.is_some() || !self.0.cache.is_on() {
+            let forgotten = self.forgotten();
             let opened = self.0.store.open(id).await?;
             let original = match large.filter(|original| !original.metadata.is_expired(now)) {
                 Some(original) => original,
                 None => Arc::new(Original::new(opened.metadata)?),
             };
+            self.hold_open(&original, &*opened.content, forgotten);
             return Ok((original, Source::Content(opened.content)));
         }
         let this = self.clone();
@@ -181,7 +200,21 @@ impl Originals {
         if let Some(known) = &self.0.known {
             known.remove(&id);
         }
+        self.0.open.close(id);
         self.0.cache.forget(id);
+    }
+
+    /// The image is not held open any more: it cannot be read, or its time is over.
+    pub(super) fn close(&self, id: ImageId) {
+        self.0.open.close(id);
+    }
+
+    /// Holds an image open, unless something was forgotten since `forgotten` was read.
+    fn hold_open(&self, original: &Arc<Original>, content: &dyn Content, forgotten: u64) {
+        self.0.open.insert(original, content);
+        if self.forgotten() != forgotten {
+            self.0.open.close(original.metadata.image_id);
+        }
     }
 
     /// Counts what was forgotten so far; see [`Originals::keep`].
@@ -199,9 +232,10 @@ impl Originals {
 
     /// The image as it is known, if it is and is still there.
     async fn known(&self, id: ImageId, now: DateTime<Utc>) -> Result<Option<Arc<Original>>, Arc<Error>> {
-        let Some(known) = &self.0.known else { return Ok(None) };
-        self.sweep(known, now);
-        let Some(original) = known.get(&id) else { return Ok(None) };
+        self.sweep(now);
+        let known = self.0.known.as_ref().and_then(|known| known.get(&id));
+        let open = || self.0.open.get(id).map(|open| Arc::clone(&open.original));
+        let Some(original) = known.or_else(open) else { return Ok(None) };
         if original.metadata.is_expired(now) {
             self.forget(id);
             return Err(Arc::new(Error::NotFound));
@@ -241,6 +275,7 @@ impl Originals {
         let length = original.metadata.size_bytes;
         let share = if self.0.cache.takes(length) { self.0.cache.reserve(length) } else { None };
         let Some(share) = share else {
+            self.hold_open(&original, &*opened.content, forgotten);
             return Ok(Loaded { original, bytes: None, content: Arc::new(Mutex::new(Some(opened.content))) });
         };
         let bytes = share.hold(opened.content.read(0..length).await?);
@@ -249,12 +284,15 @@ impl Originals {
     }
 
     /// Now and then, lets go of what expired without being asked for.
-    fn sweep(&self, known: &sync::Cache<ImageId, Arc<Original>, ByWords>, now: DateTime<Utc>) {
+    fn sweep(&self, now: DateTime<Utc>) {
         let millis = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let swept = self.0.swept.load(Ordering::Relaxed);
         let due = millis.saturating_sub(swept) >= u64::try_from(SWEEP.as_millis()).unwrap_or(u64::MAX);
         if due && self.0.swept.compare_exchange(swept, millis, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            known.retain(|_, original| !original.metadata.is_expired(now));
+            if let Some(known) = &self.0.known {
+                known.retain(|_, original| !original.metadata.is_expired(now));
+            }
+            self.0.open.sweep(now);
             self.0.cache.sweep(now);
         }
     }

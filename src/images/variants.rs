@@ -151,6 +151,10 @@ impl Variants {
             Source::Content(content) => {
                 content.read(0..original.metadata.size_bytes).await.map_err(Arc::new)?
             }
+            Source::Open(open) => {
+                let content = open.reader().ok_or(Error::Lost)?;
+                content.read(0..original.metadata.size_bytes).await.map_err(Arc::new)?
+            }
         };
         let limits = inner.limits;
         let span = tracing::Span::current();

@@ -15,6 +15,7 @@
 //!
 //! Each operation is one blocking job, which runs to its end when the caller goes away.
 
+mod content;
 mod delete;
 mod expire;
 mod folder;
@@ -54,7 +55,7 @@ const NO_BUCKET: u64 = u64::MAX;
 
 /// Bytes that the chunks of so many readers have at most.
 pub(super) const fn delivery_memory(readers: u64) -> u64 {
-    read::delivery_memory(readers)
+    content::delivery_memory(readers)
 }
 
 /// A store in a folder.
@@ -73,7 +74,7 @@ struct Shared {
     durable_records: AtomicU32,
     /// Buckets below this one were swept by this process.
     swept: AtomicU64,
-    readers: Arc<read::Readers>,
+    readers: Arc<content::Readers>,
 }
 
 impl FileStore {

@@ -248,6 +248,17 @@ pub trait Content: Send {
         }
         Ok(whole.freeze())
     }
+
+    /// Another reader of the same open image; `None` where each reader has to open it anew.
+    fn share(&self) -> Option<Box<dyn Content>> {
+        None
+    }
+
+    /// The bytes of `range`, if they are few and can be had without waiting. `None` says nothing of
+    /// whether they are there.
+    fn at_hand(&self, _range: Range<u64>) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Where a client may fetch an image itself.

@@ -5,7 +5,7 @@ mod records;
 use std::{
     ops::Range,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::{Instant, SystemTime},
 };
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 use layers::trace::{self, Kind};
-use metrics::{counter, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 
 pub use self::records::ObservedRecords;
 use super::{
@@ -103,7 +103,8 @@ impl<S: ImageStore> ImageStore for Observed<S> {
 
     async fn open(&self, id: ImageId) -> Result<Opened, Error> {
         let Opened { metadata, content } = self.measure("open", self.inner.open(id)).await?;
-        let content = Box::new(ObservedContent { backend: self.kind(), inner: content });
+        let content =
+            Box::new(ObservedContent { backend: self.kind(), inner: content, whole: Arc::default() });
         Ok(Opened { metadata, content })
     }
 
@@ -168,6 +169,30 @@ impl<S: ImageStore> ImageStore for Observed<S> {
 struct ObservedContent {
     backend: &'static str,
     inner: Box<dyn Content>,
+    whole: Arc<OnceLock<WholeReads>>,
+}
+
+/// The handles for reads of what is at hand: looking them up would cost more than the read.
+struct WholeReads {
+    operations: Counter,
+    seconds: Histogram,
+    bytes: Counter,
+}
+
+impl WholeReads {
+    fn new(backend: &'static str) -> Self {
+        Self {
+            operations: counter!(
+                "mcp_image_storage_operations_total",
+                "backend" => backend, "operation" => "read", "outcome" => "ok"
+            ),
+            seconds: histogram!(
+                "mcp_image_storage_operation_duration_seconds",
+                "backend" => backend, "operation" => "read"
+            ),
+            bytes: counter!("mcp_image_storage_read_bytes_total", "backend" => backend),
+        }
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -195,6 +220,22 @@ impl Content for ObservedContent {
         measured.seconds = started.elapsed().as_secs_f64();
         measured.outcome = result.as_ref().map_or_else(outcome, |_| "ok");
         result.inspect(|bytes| count_read(self.backend, bytes))
+    }
+
+    fn share(&self) -> Option<Box<dyn Content>> {
+        let inner = self.inner.share()?;
+        Some(Box::new(Self { backend: self.backend, inner, whole: Arc::clone(&self.whole) }))
+    }
+
+    fn at_hand(&self, range: Range<u64>) -> Option<Bytes> {
+        let started = Instant::now();
+        // What is not at hand is read, and counted, another way.
+        let bytes = self.inner.at_hand(range)?;
+        let whole = self.whole.get_or_init(|| WholeReads::new(self.backend));
+        whole.operations.increment(1);
+        whole.seconds.record(started.elapsed().as_secs_f64());
+        whole.bytes.increment(bytes.len() as u64);
+        Some(bytes)
     }
 }
 

@@ -266,3 +266,16 @@ async fn paths_that_are_written_otherwise_are_other_paths() {
         answer.problem(404, "not-found");
     }
 }
+
+#[tokio::test]
+async fn image_deleted_while_its_file_is_held_open_is_404_at_once() {
+    let server = TestServer::start_with(&[("IMAGE_CACHE_BYTES", "0"), ("IMAGE_LISTING", "on")]).await;
+    let client = server.client();
+    let (image, path) = drawn(&client).await;
+    let bytes = client.fetch_whole(&image).await;
+    for _ in 0..3 {
+        assert!(client.get(&path).await.body == bytes, "the same from a file that is open");
+    }
+    assert_eq!(Answer::of(client.request("DELETE", &path)).await.status, 204);
+    client.get(&path).await.problem(404, "not-found");
+}

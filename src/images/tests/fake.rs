@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -22,6 +22,9 @@ use crate::{
 };
 
 pub(super) const CHUNK_BYTES: usize = 10;
+
+/// A range that is at hand has so many bytes at most.
+const AT_HAND_BYTES: u64 = 26;
 
 /// Makes an error: [`Error`] cannot be cloned.
 pub(super) type Fault = fn() -> Error;
@@ -41,6 +44,10 @@ pub(super) struct FakeStore {
     pub(super) most_listed: AtomicUsize,
     /// Images are opened by those who get a permit from here, if it is there.
     pub(super) gate: Mutex<Option<Arc<Semaphore>>>,
+    /// Open images can have several readers, as those of a folder.
+    pub(super) shares: AtomicBool,
+    /// Images that are open.
+    pub(super) open: Arc<()>,
 }
 
 impl FakeStore {
@@ -88,6 +95,11 @@ impl FakeStore {
         metadata
     }
 
+    /// Images that are open.
+    pub(super) fn opened(&self) -> usize {
+        Arc::strong_count(&self.open) - 1
+    }
+
     /// Takes an image away as another replica would.
     pub(super) fn take(&self, id: ImageId) {
         self.images().remove(&id);
@@ -116,8 +128,11 @@ impl FakeStore {
     }
 }
 
+#[derive(Clone)]
 struct FakeContent {
     bytes: Bytes,
+    shares: bool,
+    _open: Arc<()>,
     break_after: Option<usize>,
     chunks: Arc<AtomicUsize>,
 }
@@ -137,6 +152,16 @@ impl Content for FakeContent {
                 Ok(bytes.slice(offset..bytes.len().min(offset + CHUNK_BYTES)))
             })
             .boxed())
+    }
+
+    fn share(&self) -> Option<Box<dyn Content>> {
+        self.shares.then(|| Box::new(self.clone()) as _)
+    }
+
+    fn at_hand(&self, range: Range<u64>) -> Option<Bytes> {
+        let offset = |offset| usize::try_from(offset).expect("short");
+        let few = range.end - range.start <= AT_HAND_BYTES;
+        few.then(|| self.bytes.slice(offset(range.start)..offset(range.end)))
     }
 }
 
@@ -160,7 +185,13 @@ impl ImageStore for FakeStore {
         }
         let NewImage { bytes, metadata } = self.find(id)?;
         let break_after = *self.break_after.lock().expect("no panic");
-        let content = FakeContent { bytes, break_after, chunks: Arc::clone(&self.chunks) };
+        let content = FakeContent {
+            bytes,
+            shares: self.shares.load(Ordering::SeqCst),
+            _open: Arc::clone(&self.open),
+            break_after,
+            chunks: Arc::clone(&self.chunks),
+        };
         Ok(Opened { metadata, content: Box::new(content) })
     }
 

@@ -1,6 +1,7 @@
 mod cached;
 mod fake;
 mod manage;
+mod open;
 mod read;
 mod variant;
 
