@@ -27,8 +27,9 @@ use super::{
 };
 use crate::stack::Stack;
 
-/// Bytes of an HTTP/1 request head at most, and of the buffer that a body is written through.
-const HTTP1_BUFFER: usize = 64 * 1024;
+/// Bytes of an HTTP/1 request head at most, as on HTTP/2. A body is asked for more only while less than this waits to be
+/// written, so a slow reader of a stored image holds one chunk and not four.
+const HTTP1_BUFFER: usize = 16 * 1024;
 /// Bytes of an HTTP/2 request's headers at most.
 const HTTP2_HEADER_LIST: u32 = 16 * 1024;
 /// Requests in flight on one HTTP/2 connection.

@@ -64,6 +64,21 @@ async fn connection_without_a_whole_head_is_closed() {
 }
 
 #[tokio::test]
+async fn head_over_its_limit_is_refused() {
+    let server = TestServer::start().await;
+    let statuses = async |bytes: usize| {
+        let long = "a".repeat(bytes);
+        let head =
+            format!("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: {long}\r\n\r\n");
+        send_raw(server.authority(), head.as_bytes()).await.statuses()
+    };
+    assert_eq!(statuses(12 << 10).await, [200]);
+    // What is left of the head unread may take the answer with it.
+    let refused = statuses(20 << 10).await;
+    assert!(matches!(refused[..], [] | [431]), "{refused:?}");
+}
+
+#[tokio::test]
 async fn head_that_drips_is_cut_off() {
     let server = TestServer::start_with(&[("HEAD_TIMEOUT", SHORT), ("IDLE_TIMEOUT", LONG)]).await;
     let mut stream = connect(&server).await;
