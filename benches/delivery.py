@@ -57,8 +57,8 @@ http {{
     uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
     server {{
         listen 127.0.0.1:{port} backlog=1024;
-        location ~ "^/images/((.......).*)$" {{
-            alias {images}/$2/$1;
+        location ~ "^/images/((......)(..).*)$" {{
+            alias {images}/$2/$3/$1;
             add_header Cache-Control "public, max-age=3600, immutable";
             add_header X-Content-Type-Options nosniff;
         }}

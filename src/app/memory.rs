@@ -57,8 +57,8 @@ mod tests {
 
     #[test]
     fn budget_of_generations_is_a_constant_or_the_largest_image() {
-        assert_eq!(part(&[], "generations"), 32 << 20);
-        assert_eq!(part(&[("GENERATION_CONCURRENCY", "256")], "generations"), 32 << 20);
+        assert_eq!(part(&[], "generations"), 16 << 20);
+        assert_eq!(part(&[("GENERATION_CONCURRENCY", "256")], "generations"), 16 << 20);
         assert_eq!(part(&[("MAX_IMAGE_SIZE", "104857600")], "generations"), 100 << 20);
     }
 

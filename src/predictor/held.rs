@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What all images held at a time may have, unless a single one may be larger.
-const BUDGET: u64 = 32 << 20;
+const BUDGET: u64 = 16 << 20;
 /// The grain of the budget, since permits are 32 bits.
 const UNIT: u64 = 1024;
 
