@@ -6,12 +6,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server import ask, free_port
+from server import becomes_ready, free_port
 
 # The user of the image, and of the pods.
 NOBODY = 65532
@@ -123,14 +122,8 @@ class Running:
 
     def __enter__(self) -> Running:
         self.process = self.container.start()
-        end = time.monotonic() + 20
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                if ask(f"{self.base}/health/ready", timeout=5).status == 200:
-                    return self
-            except OSError:
-                pass
-            time.sleep(0.05)
+        if becomes_ready(self.base, self.process):
+            return self
         self.__exit__()
         raise RuntimeError(f"it is not ready, ended with {self.code}: {self.container.tail()}")
 

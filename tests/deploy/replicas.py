@@ -289,24 +289,31 @@ async def check_kill(proxy: Proxy, replicas: list[Replica], images: list[dict]) 
 
 
 async def check_cleaning(scratch: Path, predictor: dict[str, str]) -> None:
-    """Three cleaners on one bucket remove each image once."""
+    """Three cleaners on one bucket remove each image, and none fails."""
     given = (bucket("clean") or {}) | predictor | {"IMAGE_TTL": "3", "IMAGE_CLEANUP_INTERVAL": "1"}
     replicas = [Replica(given, scratch / f"clean{number}.log") for number in range(3)]
     try:
         await asyncio.gather(*(replica.start() for replica in replicas))
         images = [await draw(replicas[number % 3].base, f"clean {number}") for number in range(12)]
-        removed = 0.0
-        for _ in range(100):
+
+        async def counted(name: str) -> list[float]:
             texts = [(await ask(f"{replica.base}/metrics")).body.decode() for replica in replicas]
-            found = re.findall(r"^mcp_image_cleaner_removed_images_total(?:\{[^}]*\})? (\S+)$", "\n".join(texts), re.M)
-            removed = sum(map(float, found))
-            if removed >= len(images):
+            return [sum(map(float, re.findall(rf"^mcp_image_cleaner_{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.M))) for text in texts]
+
+        # All are due after this, and for longer than a cycle leaves an image that is due. Of two cycles that end from now
+        # on, the second began when all were.
+        await asyncio.sleep(3.2)
+        before = await counted("runs_total")
+        for _ in range(100):
+            runs = await counted("runs_total")
+            if all(now >= then + 2 for now, then in zip(runs, before, strict=True)):
                 break
             await asyncio.sleep(0.2)
-        failed = re.findall(r"^mcp_image_cleaner_failed_images_total(?:\{[^}]*\})? (\S+)$", "\n".join(texts), re.M)
+        removed = sum(await counted("removed_images_total"))
+        failed = await counted("failed_images_total")
         # A bucket tells each who asks that an object is deleted: cleaners that sweep at the same moment both count it.
         checks.equal(12 <= removed <= 36, True, f"three cleaners together remove each of 12 images ({removed:.0f} counted)")
-        checks.equal(sum(map(float, failed)), 0, "and fail at none")
+        checks.equal(sum(failed), 0, "and fail at none")
         statuses = {(await ask(replica.base + urlsplit(image["url"]).path)).status for image in images for replica in replicas}
         checks.equal(statuses, {404}, "what has expired is 404 everywhere")
         left = await asyncio.to_thread(server.run, ["clean", "--json"], given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -104,6 +105,17 @@ def ask(url: str, value: Any = None, headers: dict[str, str] | None = None, time
         return Answer(error.code, dict(error.headers), error.read())
 
 
+def becomes_ready(base: str, process: subprocess.Popen, seconds: float = 20) -> bool:
+    """Waits until the server at `base` is ready; false if its process ends, or the time is over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError):
+            if ask(f"{base}/health/ready", timeout=5).status == 200:
+                return True
+        time.sleep(0.05)
+    return False
+
+
 @dataclass
 class Server:
     """A server on loopback until the end of the `with` block."""
@@ -126,17 +138,10 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=BARE | self.variables | ports, cwd="/", stdout=log, stderr=log
             )
-        for _ in range(200):
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.tail()}")
-            try:
-                if ask(f"{self.base}/health/ready", timeout=5).status == 200:
-                    return self
-            except OSError:
-                pass
-            time.sleep(0.05)
+        if becomes_ready(self.base, self.process):
+            return self
         self.__exit__()
-        raise RuntimeError(f"the server is not ready after 10 s: {self.tail()}")
+        raise RuntimeError(f"the server is not ready, ended with {self.process.returncode}: {self.tail()}")
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
