@@ -41,8 +41,11 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections kept for later calls at most. Each keeps the buffer that it read its last reply into.
 const POOL_IDLE: usize = 128;
 
-/// A peer that vanished while it draws is noticed, though no byte flows.
+/// A peer that vanished while it draws is noticed, though no byte flows: it is asked after so long a silence, and given up
+/// when it has not said so for as long again.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
 
 /// What a connection reads ahead at most. It is filled before there is room for the reply.
 pub(super) const READ_BUFFER: usize = 64 * 1024;
@@ -75,8 +78,11 @@ impl Transport {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        tcp.set_keepalive_interval(Some(TCP_KEEPALIVE));
-        tcp.set_keepalive_retries(Some(3));
+        tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));
+        tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
+        // What was sent and is not acknowledged is given up as soon.
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(TCP_KEEPALIVE));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls(config)?).https_or_http();
         let https = if config.host.is_some() {
             // HTTP/2 names the host by `:authority`, which follows the URL.
