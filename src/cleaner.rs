@@ -1,7 +1,8 @@
 //! Removes images and records whose time is over, and the oldest images where a quota is exceeded.
 //!
-//! Every replica has a cleaner. They need no lock: removing what is gone is success, and each counts
-//! only what it removed itself.
+//! Every replica has a cleaner. They need no lock: removing what is gone is success. On a folder each counts
+//! only what it removed itself; a bucket does not tell who removed an object, so cleaners that come by at the same
+//! moment count it each.
 
 mod quota;
 
