@@ -40,8 +40,8 @@ pub struct Metadata {
     pub height: u32,
     /// Length in bytes.
     pub size_bytes: u64,
-    /// BLAKE3 of the bytes, 256 bits in lower-case hex, as `b3sum` prints it. Beside SHA-256 it costs a quarter of the
-    /// time, which is a fifth of what a generation costs this server.
+    /// BLAKE3 of the bytes, 256 bits in lower-case hex, as `b3sum` prints it. It takes a quarter of the time of SHA-256,
+    /// which was a fifth to a quarter of what a generation cost this server.
     pub blake3: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
