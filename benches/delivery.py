@@ -174,6 +174,12 @@ def nginx(store: Path, folder: Path) -> Server:
     return Server("nginx", command, {}, port)
 
 
+def hyper_alone(store: Path) -> Server:
+    """What is left of a server on hyper when all that can be left out is: the ceiling."""
+    port = free_port()
+    return Server("hyper alone", [TARGET / "release" / "examples" / "bare_hyper", port, store], {}, port)
+
+
 def wrk(url: str, connections: int, seconds: int, header: str | None) -> dict:
     command = ["taskset", "-c", str(DRIVER_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if header:
@@ -343,6 +349,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.binary:
         subprocess.run(["cargo", "build", "--locked", "--release", "--bins"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--locked", "--release", "--example", "bare_hyper"], cwd=ROOT, check=True)
     binary = options.binary or TARGET / "release" / "mcp-image-server"
 
     results = []
@@ -351,7 +358,7 @@ def main() -> None:
         paths = {size: put(store, os.urandom(length)) for size, length in SIZES.items()}
         hot = ours("ours", binary, store)
         cold = ours("ours, no memory", binary, store, IMAGE_CACHE_BYTES="0")
-        servers = [hot, cold, nginx(store, work / "nginx")]
+        servers = [hot, cold, nginx(store, work / "nginx"), hyper_alone(store)]
         try:
             for server in servers:
                 server.start()
