@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! client address -> request id -> trace -> metrics -> CORS -> rescue -> panic catch
-//!     -> one host -> dispatch by path
+//!     -> dispatch by path
 //!   /mcp                          authority -> OPTIONS -> rate -> deadline -> body idle -> body limit -> MCP
 //!   /mcp/v1/tools/generate_image  authority -> OPTIONS -> rate -> deadline -> body idle -> body limit -> REST
 //!   /images/...                   authority -> rate -> deadline -> body limit -> images
 //!   /                             authority -> rate -> deadline -> body limit -> gallery
-//!   /health..., /metrics          deadline -> health, metrics
+//!   /health..., /metrics          one host -> deadline -> health, metrics
+//!   anything else                 one host -> not found
 //! ```
 
 mod cors;
@@ -15,6 +16,7 @@ mod dispatch;
 
 use std::{
     convert::Infallible,
+    future::ready,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -23,18 +25,15 @@ use std::{
 use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use layers::{
     Body, BoxError, IntoBodyLayer, authority::AllowedAuthorities, authority::AuthorityLayer,
-    authority::NamedLayer, body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer,
-    client_addr::ClientAddr, client_addr::ClientAddrLayer, client_addr::TrustedProxies,
-    deadline::DeadlineLayer, http_metrics::HttpMetricsLayer, options::OptionsLayer, panic::CatchPanicLayer,
-    rate_limit::Quota, rate_limit::RateLimitLayer, request_id::RequestIdLayer, rescue::RescueLayer,
-    trace::Record, trace::TraceLayer,
+    authority::NamedLayer, body_idle::BodyIdleTimeoutLayer, body_limit::BodyLimitLayer, boxed::Boxed,
+    boxed::ResponseFuture, client_addr::ClientAddr, client_addr::ClientAddrLayer,
+    client_addr::TrustedProxies, deadline::DeadlineLayer, http_metrics::HttpMetricsLayer,
+    options::OptionsLayer, panic::CatchPanicLayer, rate_limit::Quota, rate_limit::RateLimitLayer,
+    request_id::RequestIdLayer, rescue::RescueLayer, trace::Record, trace::TraceLayer,
 };
-use tower::{
-    Service, ServiceBuilder, ServiceExt,
-    util::{BoxCloneSyncService, option_layer},
-};
+use tower::{Service, ServiceBuilder, service_fn, util::option_layer};
 
-use self::dispatch::{Dispatch, Route, Routes, route_name, route_template};
+use self::dispatch::{Dispatch, Route, Routes, nowhere, route_name, route_template};
 use crate::{
     api::Api,
     gallery::Gallery,
@@ -126,9 +125,7 @@ pub struct Rooms {
 
 /// The whole server as one service: every request is answered, none fails.
 #[derive(Clone)]
-pub struct Stack(Inner);
-
-type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+pub struct Stack(Boxed<Infallible>);
 
 impl Stack {
     /// The main listener's stack; `with_metrics` serves `/metrics` here too.
@@ -161,9 +158,15 @@ impl Stack {
             gallery: config.gallery.then(|| image_chain(Gallery::new(), &authorities, images, config)),
             health: operation_chain(rooms.health.clone(), config),
             metrics: with_metrics.then(|| operation_chain(rooms.metrics.clone(), config)),
+            nowhere: nowhere_chain("GET, HEAD, POST, DELETE, OPTIONS"),
         };
         let pages = Some((authorities, rooms.delivery.cors().clone()));
         Ok(Self(edge(routes, pages, rooms.recorder.clone(), config)))
+    }
+
+    /// Answers a request.
+    pub fn call(&self, request: Request<Body>) -> ResponseFuture<Infallible> {
+        self.0.call(request)
     }
 
     /// The second listener's stack: health and metrics alone.
@@ -176,6 +179,7 @@ impl Stack {
             gallery: None,
             health: operation_chain(rooms.health.clone(), config),
             metrics: Some(operation_chain(rooms.metrics.clone(), config)),
+            nowhere: nowhere_chain("GET, HEAD, OPTIONS"),
         };
         Self(edge(routes, None, None, config))
     }
@@ -188,7 +192,7 @@ fn edge(
     pages: Option<(AllowedAuthorities, Cors)>,
     recorder: Option<Arc<dyn Record>>,
     config: &Config,
-) -> Inner {
+) -> Boxed<Infallible> {
     let service = ServiceBuilder::new()
         // One body type outside, whatever the layers below make of it.
         .layer(IntoBodyLayer)
@@ -206,12 +210,10 @@ fn edge(
         .layer(RescueLayer::new(rescue::respond))
         // A panic is one request's failure, not the connection's.
         .layer(CatchPanicLayer)
-        // A request names one host, whatever its path; which names are served is for the routes.
-        .layer(NamedLayer)
         // Request bodies are counted by now; the routes know one body type.
         .layer(IntoBodyLayer)
         .service(Dispatch::new(routes));
-    BoxCloneSyncService::new(service)
+    Boxed::new(service)
 }
 
 /// Probes and scrapes come every few seconds: they are told at `debug`, and are no traces.
@@ -271,7 +273,7 @@ where
         .layer(BodyLimitLayer::new(config.max_request_bytes))
         .layer(IntoBodyLayer)
         .service(inner);
-    boxed(service)
+    Boxed::new(service)
 }
 
 /// `/images` and the page that shows them: many cheap reads, with a limit of their own.
@@ -297,10 +299,10 @@ where
         .layer(BodyLimitLayer::new(0))
         .layer(IntoBodyLayer)
         .service(inner);
-    boxed(service)
+    Boxed::new(service)
 }
 
-/// `/health` and `/metrics`: probes and scrapers come by pod address, so any one Host will do.
+/// `/health` and `/metrics`: probes and scrapers come by pod address.
 fn operation_chain<S>(inner: S, config: &Config) -> Route
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
@@ -308,20 +310,20 @@ where
     S::Future: Send,
 {
     let service = ServiceBuilder::new()
+        // Any host will do, but there has to be one.
+        .layer(NamedLayer)
         .layer(DeadlineLayer::new(config.request_timeout.min(OPERATION_TIMEOUT)))
         .layer(BodyLimitLayer::new(0))
         .layer(IntoBodyLayer)
         .service(inner);
-    boxed(service)
+    Boxed::new(service)
 }
 
-fn boxed<S>(service: S) -> Route
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    BoxCloneSyncService::new(service.map_err(Into::into))
+/// What is no route's; `allow` are the methods of all routes.
+fn nowhere_chain(allow: &'static str) -> Route {
+    let answer = move |request: Request<Body>| ready(Ok::<_, BoxError>(nowhere(&request, allow)));
+    // A request that names no host, or several, is told that first, whatever its path.
+    Boxed::new(ServiceBuilder::new().layer(NamedLayer).service(service_fn(answer)))
 }
 
 fn rate_limit(limiter: &'static str, rate: Option<Rate>) -> Option<RateLimitLayer> {
@@ -331,14 +333,15 @@ fn rate_limit(limiter: &'static str, rate: Option<Rate>) -> Option<RateLimitLaye
 impl Service<Request<Body>> for Stack {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = <Inner as Service<Request<Body>>>::Future;
+    type Future = ResponseFuture<Infallible>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A call waits by itself until what it is for is ready.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.0.call(request)
+        Self::call(self, request)
     }
 }
 

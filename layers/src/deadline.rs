@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tower::{Layer, Service};
 
 use crate::{BoxError, Elapsed};
@@ -70,8 +70,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let started = Instant::now();
-        ResponseFuture { inner: self.inner.call(request), started, limit: self.limit, sleep: None }
+        ResponseFuture { inner: self.inner.call(request), limit: self.limit, sleep: None }
     }
 }
 
@@ -80,10 +79,8 @@ pin_project_lite::pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        started: Instant,
         limit: Duration,
-        #[pin]
-        sleep: Option<Sleep>,
+        sleep: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -95,25 +92,20 @@ where
     type Output = Result<R, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
             return Poll::Ready(result.map_err(Into::into));
         }
         // Most answers are ready at once: only one that has to wait pays for a timer.
-        if this.sleep.is_none() {
-            let Some(end) = this.started.checked_add(*this.limit) else { return Poll::Pending };
-            this.sleep.set(Some(sleep_until(end)));
-        }
-        if let Some(sleep) = this.sleep.as_pin_mut() {
-            ready!(sleep.poll(cx));
-            return Poll::Ready(Err(Elapsed(*this.limit).into()));
-        }
-        Poll::Pending
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep(*this.limit)));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(Elapsed(*this.limit).into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
     use tower_test::mock;
 
     use super::*;
@@ -127,7 +119,7 @@ mod tests {
         assert!(service.poll_ready().is_ready());
         let call = tokio::spawn(service.call(()));
         let ((), respond) = handle.next_request().await.unwrap();
-        tokio::time::sleep(LIMIT - Duration::from_millis(1)).await;
+        sleep(LIMIT - Duration::from_millis(1)).await;
         respond.send_response("done");
         assert_eq!(call.await.unwrap().unwrap(), "done");
     }
@@ -151,7 +143,7 @@ mod tests {
         assert!(service.poll_ready().is_ready());
         let call = tokio::spawn(service.call(()));
         let ((), respond) = handle.next_request().await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+        sleep(Duration::from_secs(1_000_000)).await;
         respond.send_response("done");
         assert_eq!(call.await.unwrap().unwrap(), "done");
     }

@@ -14,6 +14,7 @@
 //! | [`rate_limit`], [`deadline`], [`body_limit`], [`body_idle`] | how often, how long, how much, how slowly |
 //! | [`http_metrics`] | what is counted |
 //! | [`mod@panic`], [`rescue`] | panics to causes, causes to responses |
+//! | [`boxed`] | a whole stack as one type |
 //! | [`gate`], [`observe`] | parts for layers of one's own: to let through or refuse, to watch a body |
 //!
 //! # Order
@@ -27,6 +28,7 @@ pub mod authority;
 pub mod body;
 pub mod body_idle;
 pub mod body_limit;
+pub mod boxed;
 pub mod client_addr;
 pub mod cors;
 pub mod deadline;
@@ -56,4 +58,4 @@ pub use error::{
 };
 
 /// Names the route of a request, out of a fixed set of a few names: a label of metrics and logs.
-pub type Classify = fn(&http::request::Parts) -> &'static str;
+pub type Classify = fn(&http::Uri) -> &'static str;

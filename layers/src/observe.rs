@@ -120,7 +120,7 @@ impl<B: Body, O: Observe> ObservedBody<B, O> {
     }
 
     /// Watches the body of a response to a request with this method. Responses that never send a body (to `HEAD`; 204,
-    /// 304) are complete without one, and `Content-Length` says when the rest are.
+    /// 304) are complete without one; of the rest the body says when they are, or else `Content-Length`.
     pub fn of_response(method: &Method, response: Response<B>, observer: O) -> Response<Self> {
         let (head, inner) = response.into_parts();
         let bodiless = method == Method::HEAD
@@ -128,9 +128,8 @@ impl<B: Body, O: Observe> ObservedBody<B, O> {
         let expected = if bodiless {
             Some(0)
         } else {
-            let declared =
-                head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-            declared.or_else(|| inner.size_hint().exact())
+            let declared = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+            inner.size_hint().exact().or_else(declared)
         };
         Response::from_parts(
             head,

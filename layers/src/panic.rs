@@ -25,13 +25,14 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tower::{Layer, Service};
 
-use crate::{BoxError, Panicked};
+use crate::{Body, BoxError, Panicked};
 
 /// Turns panics into the cause [`Panicked`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,10 +58,10 @@ impl<S, B, ResB> Service<Request<B>> for CatchPanic<S>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
     S::Error: Into<BoxError>,
-    ResB: Body,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
 {
-    type Response = Response<ResponseBody<ResB>>;
+    type Response = Response<Body>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future>;
 
@@ -96,8 +97,10 @@ impl<F, ResB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<ResB>, E>>,
     E: Into<BoxError>,
+    ResB: http_body::Body<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
 {
-    type Output = Result<Response<ResponseBody<ResB>>, BoxError>;
+    type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
@@ -110,9 +113,7 @@ where
             },
         };
         match polled {
-            Ok(polled) => polled
-                .map_ok(|response| response.map(|inner| ResponseBody { inner: Some(inner) }))
-                .map_err(Into::into),
+            Ok(polled) => polled.map_ok(|response| response.map(guarded_body)).map_err(Into::into),
             Err(panicked) => {
                 // What panicked is not to be polled again.
                 state.set(State::Panicked { cause: None });
@@ -122,43 +123,45 @@ where
     }
 }
 
-pin_project_lite::pin_project! {
-    /// A body that fails with [`Panicked`] when the one behind panics.
-    pub struct ResponseBody<B> {
-        #[pin]
-        inner: Option<B>,
-    }
-}
-
-impl<B> Body for ResponseBody<B>
+/// The body as it is where it cannot panic.
+fn guarded_body<B>(body: B) -> Body
 where
-    B: Body,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Data = B::Data;
+    let body = Body::new(body);
+    if body.is_at_hand() { body } else { Body::new(GuardedBody { inner: Some(body) }) }
+}
+
+/// A body that fails with [`Panicked`] when the one behind panics.
+struct GuardedBody {
+    inner: Option<Body>,
+}
+
+impl http_body::Body for GuardedBody {
+    type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        match guarded(|| inner.poll_frame(cx)) {
-            Ok(polled) => Poll::Ready(ready!(polled).map(|frame| frame.map_err(Into::into))),
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        match guarded(|| Pin::new(inner).poll_frame(cx)) {
+            Ok(polled) => polled,
             Err(panicked) => {
-                this.inner.set(None);
+                self.inner = None;
                 Poll::Ready(Some(Err(panicked.into())))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        self.inner.as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
     }
 }
 
@@ -180,6 +183,7 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
     use tower_test::mock;
@@ -188,7 +192,7 @@ mod tests {
     use crate::find_cause;
     use crate::test_metrics::Recorded;
 
-    type Answer = Response<crate::Body>;
+    type Answer = Response<Body>;
 
     fn panicked(error: &BoxError) -> Option<&str> {
         find_cause::<Panicked>(&**error).map(|panicked| &*panicked.message)
@@ -219,9 +223,10 @@ mod tests {
 
     #[tokio::test]
     async fn panic_in_the_body_ends_it_with_the_cause() {
-        let body = crate::Body::stream(futures_util::stream::poll_fn(
-            |_| -> Poll<Option<Result<bytes::Bytes, BoxError>>> { panic!("in the body") },
-        ));
+        let body =
+            Body::stream(futures_util::stream::poll_fn(|_| -> Poll<Option<Result<Bytes, BoxError>>> {
+                panic!("in the body")
+            }));
         let (mut service, mut handle) = mock::spawn_layer::<Request<()>, Answer, _>(CatchPanicLayer);
         assert!(service.poll_ready().is_ready());
         let call = service.call(Request::new(()));
@@ -237,7 +242,7 @@ mod tests {
         let (mut service, mut handle) = mock::spawn_layer::<Request<()>, Answer, _>(CatchPanicLayer);
         assert!(service.poll_ready().is_ready());
         let call = service.call(Request::new(()));
-        handle.next_request().await.unwrap().1.send_response(Response::new(crate::Body::full("fine")));
+        handle.next_request().await.unwrap().1.send_response(Response::new(Body::full("fine")));
         let body = call.await.unwrap().into_body();
         assert_eq!(body.size_hint().exact(), Some(4));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "fine");

@@ -52,7 +52,9 @@ impl RequestId {
         random_bytes[8..].copy_from_slice(&random::bits().to_be_bytes()[..2]);
         let id = uuid::Builder::from_unix_timestamp_millis(millis, &random_bytes).into_uuid();
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let text = Bytes::copy_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
+        id.hyphenated().encode_lower(&mut text);
+        // Owned as it is, its copies for the log and the answer allocate nothing more.
+        let text = Bytes::from_owner(text);
         Self(HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("unknown")))
     }
 

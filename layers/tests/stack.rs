@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use http::request::Parts;
+use http::Uri;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use layers::authority::{AllowedAuthorities, AuthorityLayer};
@@ -28,7 +28,7 @@ use layers::{
 use tower::util::BoxCloneService;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-fn route(_: &Parts) -> &'static str {
+fn route(_: &Uri) -> &'static str {
     "other"
 }
 

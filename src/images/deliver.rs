@@ -12,6 +12,7 @@ use super::{
     conditional::{Validators, Verdict, evaluate, range_applies},
     disposition,
     error::Error,
+    fields::{self, CacheControl},
     original::Original,
     originals::Source,
     range::RangeSpec,
@@ -25,7 +26,6 @@ use crate::{
 /// The image that a path names, and the format that its extension asks for.
 pub(super) type Target = (ImageId, Option<Format>);
 
-const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
@@ -53,7 +53,8 @@ pub(super) async fn read(
     let now = Utc::now();
     let view = View { delivery, request, target, asked, grant, now };
     match asked.variant {
-        Some(wanted) => view.variant(wanted).await,
+        // Its work is large and so is its future, which the original's would make room for.
+        Some(wanted) => Box::pin(view.variant(wanted)).await,
         None => view.original().await,
     }
 }
@@ -64,7 +65,7 @@ pub(super) async fn delete(
     target: Target,
 ) -> Result<Response<Body>, Error> {
     let (id, format) = target;
-    if format.is_some() || CONDITIONS.iter().any(|name| request.headers.contains_key(name)) {
+    if format.is_some() || is_conditional(&request.headers) {
         let original = delivery.originals().find(id, Utc::now()).await?;
         if format.is_some_and(|format| format != original.metadata.format) {
             return Err(Error::NotFound);
@@ -95,7 +96,7 @@ impl View<'_> {
     async fn original(&self) -> Result<Response<Body>, Error> {
         let originals = self.delivery.originals();
         let reads_head = self.request.method == Method::HEAD;
-        if reads_head || CONDITIONS.iter().any(|name| self.request.headers.contains_key(name)) {
+        if reads_head || is_conditional(&self.request.headers) {
             let original = originals.find(self.target.0, self.now).await?;
             let representation = self.stored(&original)?;
             if let Some(response) = representation.precondition(self.request)? {
@@ -143,6 +144,7 @@ impl View<'_> {
             entity_tag,
             format: spec.format,
             length: 0,
+            stored: false,
             negotiated: wanted.is_negotiated(),
             shared: self.shared(&original),
             disposition: self.disposition(&original, spec.format),
@@ -167,6 +169,7 @@ impl View<'_> {
             entity_tag: original.entity_tag.clone(),
             format: original.metadata.format.into(),
             length: original.metadata.size_bytes,
+            stored: !self.asked.download,
             negotiated: false,
             shared: self.shared(original),
             disposition: self.disposition(original, original.metadata.format.into()),
@@ -218,6 +221,8 @@ struct Representation<'a> {
     entity_tag: HeaderValue,
     format: VariantFormat,
     length: u64,
+    /// Whether it is the image as it is stored and as it is called.
+    stored: bool,
     /// Whether it was chosen by `Accept`.
     negotiated: bool,
     shared: Sharing,
@@ -267,14 +272,15 @@ impl Representation<'_> {
 
     fn whole(&self) -> Response<Body> {
         let mut response = empty(StatusCode::OK);
-        *response.headers_mut() = self.content_headers(self.length);
+        *response.headers_mut() = self.content_headers();
         response
     }
 
     fn part(&self, range: &Range<u64>) -> Result<Response<Body>, Error> {
         let Range { start, end } = range;
         let mut response = empty(StatusCode::PARTIAL_CONTENT);
-        *response.headers_mut() = self.content_headers(end - start);
+        *response.headers_mut() = self.content_headers();
+        response.headers_mut().insert(header::CONTENT_LENGTH, (end - start).into());
         let content_range = format!("bytes {start}-{}/{}", end - 1, self.length);
         let content_range =
             HeaderValue::try_from(content_range).map_err(|_| Error::Unsatisfiable { length: self.length })?;
@@ -284,20 +290,32 @@ impl Representation<'_> {
 
     /// Header fields that a 200, a 206 and a 304 have in common.
     fn common(&self) -> HeaderMap {
-        let Sharing { private, max_age, cdn } = self.shared;
-        let mut headers = HeaderMap::with_capacity(16);
-        headers.insert(header::ETAG, self.entity_tag.clone());
-        headers.insert(header::LAST_MODIFIED, self.original.last_modified_field.clone());
-        let audience = if private { "private" } else { "public" };
-        // Digits and words: always a value.
-        if let Ok(control) = HeaderValue::try_from(format!("{audience}, max-age={max_age}, immutable")) {
-            headers.insert(header::CACHE_CONTROL, control);
-        }
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut headers = fields::common(self.entity_tag.clone(), self.original.last_modified_field.clone());
+        self.set_sharing(&mut headers);
         headers
-            .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
-        headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    }
+
+    fn content_headers(&self) -> HeaderMap {
+        if self.stored {
+            // What is the same each time is copied whole.
+            let mut headers = self.original.fields.clone();
+            self.set_sharing(&mut headers);
+            return headers;
+        }
+        let mut headers = self.common();
+        fields::set_content(&mut headers, self.format.media_type(), self.length, self.disposition.clone());
+        headers
+    }
+
+    /// Adds who may keep the answer, and for how long.
+    fn set_sharing(&self, headers: &mut HeaderMap) {
+        let Sharing { private, max_age, cdn } = self.shared;
+        let control = if private {
+            CacheControl::private(max_age)
+        } else {
+            self.original.cache_control.public(max_age)
+        };
+        headers.insert(header::CACHE_CONTROL, control);
         if self.negotiated {
             headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         }
@@ -308,16 +326,12 @@ impl Representation<'_> {
                 headers.insert(CDN_CACHE_CONTROL, control);
             }
         }
-        headers
     }
+}
 
-    fn content_headers(&self, length: u64) -> HeaderMap {
-        let mut headers = self.common();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.format.media_type()));
-        headers.insert(header::CONTENT_LENGTH, length.into());
-        headers.insert(header::CONTENT_DISPOSITION, self.disposition.clone());
-        headers
-    }
+/// Whether a request makes itself conditional. Few have many fields: to look at each is cheaper than to look four up.
+fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| CONDITIONS.contains(name))
 }
 
 /// The range's part of `bytes`, which it lies within.

@@ -25,6 +25,7 @@ mod delivery;
 mod disposition;
 mod entity_tag;
 mod error;
+mod fields;
 mod flights;
 mod list;
 mod listings;
@@ -126,7 +127,7 @@ impl Images {
         match request.method {
             Method::GET | Method::HEAD => {
                 self.check_access(request)?;
-                list::list(&self.delivery, request.uri.query()).await
+                Box::pin(list::list(&self.delivery, request.uri.query())).await
             }
             Method::OPTIONS => Ok(options(ALLOW)),
             _ => Err(Error::MethodNotAllowed { allow: ALLOW }),

@@ -4,10 +4,14 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use super::{conditional::Validators, entity_tag::EntityTag};
+use super::{
+    conditional::Validators,
+    entity_tag::EntityTag,
+    fields::{self, CacheControl},
+};
 use crate::{image::Metadata, storage};
 
 /// What is known about a stored image, with the header fields that follow from it.
@@ -18,6 +22,9 @@ pub(super) struct Original {
     pub(super) last_modified: SystemTime,
     pub(super) last_modified_field: HeaderValue,
     pub(super) disposition: HeaderValue,
+    /// All fields of a 200 with the image as it is stored that are the same each time.
+    pub(super) fields: HeaderMap,
+    pub(super) cache_control: CacheControl,
     /// The id, by which a CDN purges it.
     pub(super) tag: HeaderValue,
     known: Instant,
@@ -35,11 +42,18 @@ impl Original {
         let entity_tag = field(metadata.entity_tag())?;
         EntityTag::parse(entity_tag.as_bytes()).ok_or_else(damaged)?;
         let last_modified = whole_second(metadata.created_at, Utc::now());
+        let last_modified_field = field(httpdate::fmt_http_date(last_modified))?;
+        let disposition = field(format!("inline; filename=\"{}\"", metadata.file_name()))?;
+        let mut fields = fields::common(entity_tag.clone(), last_modified_field.clone());
+        let media_type = metadata.format.media_type();
+        fields::set_content(&mut fields, media_type, metadata.size_bytes, disposition.clone());
         Ok(Self {
             entity_tag,
             last_modified,
-            last_modified_field: field(httpdate::fmt_http_date(last_modified))?,
-            disposition: field(format!("inline; filename=\"{}\"", metadata.file_name()))?,
+            last_modified_field,
+            disposition,
+            fields,
+            cache_control: CacheControl::default(),
             tag: field(metadata.image_id.to_string())?,
             known: Instant::now(),
             asked: AtomicU64::new(0),
@@ -59,12 +73,12 @@ impl Original {
     pub(super) fn weight(&self) -> u64 {
         let generation = &self.metadata.generation;
         let words = generation.prompt.len() + generation.negative_prompt.as_ref().map_or(0, String::len);
-        1024 + words as u64
+        3072 + words as u64
     }
 
     /// Whether the store was not asked for longer than `interval`. `true` for one caller alone.
-    pub(super) fn is_due(&self, interval: Duration) -> bool {
-        let now = u64::try_from(self.known.elapsed().as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn is_due(&self, interval: Duration, now: Instant) -> bool {
+        let now = u64::try_from(now.duration_since(self.known).as_millis()).unwrap_or(u64::MAX);
         let asked = self.asked.load(Ordering::Relaxed);
         let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         now.saturating_sub(asked) >= interval

@@ -131,7 +131,8 @@ impl Originals {
             let original = Arc::new(Original::new(redirect.metadata.clone())?);
             return Ok((original, Source::Redirect(Box::new(redirect))));
         }
-        self.fetch(id, now).await
+        // What is asked of the store may have room of its own, which the rest does not carry about.
+        Box::pin(self.fetch(id, now)).await
     }
 
     /// An image and its bytes, from memory where they are.
@@ -232,7 +233,8 @@ impl Originals {
 
     /// The image as it is known, if it is and is still there.
     async fn known(&self, id: ImageId, now: DateTime<Utc>) -> Result<Option<Arc<Original>>, Arc<Error>> {
-        self.sweep(now);
+        let at = Instant::now();
+        self.sweep(now, at);
         let known = self.0.known.as_ref().and_then(|known| known.get(&id));
         let open = || self.0.open.get(id).map(|open| Arc::clone(&open.original));
         let Some(original) = known.or_else(open) else { return Ok(None) };
@@ -240,7 +242,7 @@ impl Originals {
             self.forget(id);
             return Err(Arc::new(Error::NotFound));
         }
-        if original.is_due(ASK_AGAIN) {
+        if original.is_due(ASK_AGAIN, at) {
             match self.0.store.metadata(id).await {
                 Ok(_) => {}
                 Err(Error::NotFound) => {
@@ -284,8 +286,8 @@ impl Originals {
     }
 
     /// Now and then, lets go of what expired without being asked for.
-    fn sweep(&self, now: DateTime<Utc>) {
-        let millis = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn sweep(&self, now: DateTime<Utc>, at: Instant) {
+        let millis = u64::try_from(at.duration_since(self.0.started).as_millis()).unwrap_or(u64::MAX);
         let swept = self.0.swept.load(Ordering::Relaxed);
         let due = millis.saturating_sub(swept) >= u64::try_from(SWEEP.as_millis()).unwrap_or(u64::MAX);
         if due && self.0.swept.compare_exchange(swept, millis, Ordering::Relaxed, Ordering::Relaxed).is_ok() {

@@ -29,12 +29,15 @@ impl Route {
     }
 }
 
+/// Bytes of an id's text.
+const ID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+
 fn image(name: &str) -> Option<Route> {
-    let (id, format) = match name.split_once('.') {
-        Some((id, extension)) => {
-            (id, Some(Format::ALL.into_iter().find(|format| format.extension() == extension)?))
-        }
-        None => (name, None),
+    let (id, rest) = name.split_at_checked(ID_LENGTH)?;
+    let format = match rest.strip_prefix('.') {
+        Some(extension) => Some(Format::ALL.into_iter().find(|format| format.extension() == extension)?),
+        None if rest.is_empty() => None,
+        None => return None,
     };
     Some(Route::Image { id: id.parse().ok()?, format })
 }

@@ -15,10 +15,9 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
 };
-use layers::{Body, BoxError, client_addr::PeerAddr};
+use layers::{Body, BoxError, boxed, client_addr::PeerAddr};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::{ServiceExt, util::Oneshot};
 
 use super::{
     Config,
@@ -102,14 +101,14 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         let serving = self.activity.begin(request.version());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer);
-        ResponseFuture { inner: self.stack.clone().oneshot(request), serving: Some(serving) }
+        ResponseFuture { inner: self.stack.call(request), serving: Some(serving) }
     }
 }
 
 pin_project! {
     struct ResponseFuture {
         #[pin]
-        inner: Oneshot<Stack, Request<Body>>,
+        inner: boxed::ResponseFuture<Infallible>,
         serving: Option<Serving>,
     }
 }

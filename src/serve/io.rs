@@ -38,8 +38,8 @@ struct Served {
     multiplexed: bool,
     /// Requests that began or ended.
     changes: usize,
-    /// When the last of them did.
-    changed: Instant,
+    /// When the last of them ended.
+    ended: Instant,
 }
 
 /// A request being served; over when dropped.
@@ -49,8 +49,7 @@ pub(super) struct Serving(Arc<Activity>);
 impl Activity {
     /// Of a connection on which nothing was served yet.
     pub(super) fn new() -> Self {
-        let changed = Instant::now();
-        Self(Mutex::new(Served { in_flight: 0, multiplexed: false, changes: 0, changed }))
+        Self(Mutex::new(Served { in_flight: 0, multiplexed: false, changes: 0, ended: Instant::now() }))
     }
 
     /// A request's head has come.
@@ -58,7 +57,7 @@ impl Activity {
         let mut served = self.lock();
         served.multiplexed = version == http::Version::HTTP_2;
         served.in_flight += 1;
-        served.change();
+        served.changes += 1;
         drop(served);
         Serving(self.clone())
     }
@@ -72,18 +71,12 @@ impl Activity {
     }
 }
 
-impl Served {
-    fn change(&mut self) {
-        self.changes += 1;
-        self.changed = Instant::now();
-    }
-}
-
 impl Drop for Serving {
     fn drop(&mut self) {
         let mut served = self.0.lock();
         served.in_flight -= 1;
-        served.change();
+        served.changes += 1;
+        served.ended = Instant::now();
     }
 }
 
@@ -97,7 +90,7 @@ pub(super) struct Guarded<I> {
     epoch: usize,
     /// Whether part of the awaited head has come.
     head_begun: bool,
-    /// When the socket last took a byte.
+    /// When the socket last took a byte that had to wait.
     written: Option<Instant>,
     read: Timer,
     write: Option<Timer>,
@@ -115,7 +108,7 @@ impl<I> Guarded<I> {
         if served.changes != self.epoch {
             self.epoch = served.changes;
             self.head_begun = false;
-            self.read.set_at(served.changed + self.deadlines.idle);
+            self.read.set_at(served.ended + self.deadlines.idle);
         }
     }
 
@@ -164,8 +157,10 @@ impl<I> Guarded<I> {
     ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(result) => {
-                self.write = None;
-                self.written = Some(Instant::now());
+                // What is taken at once is taken when its request ends, which has been noted.
+                if self.write.take().is_some() {
+                    self.written = Some(Instant::now());
+                }
                 Poll::Ready(result)
             }
             Poll::Pending => self.poll_write_deadline(cx).map(Err),

@@ -1,25 +1,22 @@
 //! From a path to its route, without a framework.
 
 use std::{
-    future::Ready,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use layers::{Body, BoxError};
-use pin_project_lite::pin_project;
-use tower::{
-    Service, ServiceExt,
-    util::{BoxCloneSyncService, Oneshot},
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use layers::{
+    Body, BoxError,
+    boxed::{Boxed, ResponseFuture},
 };
+use tower::Service;
 
 use super::MCP_PATH;
 use crate::{api, problem::Problem};
 
 /// One route's chain, boxed at its door: it may fail with a typed cause, which the rescue answers.
-pub(super) type Route = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+pub(super) type Route = Boxed<BoxError>;
 
 /// The routes that a listener serves.
 pub(super) struct Routes {
@@ -29,6 +26,8 @@ pub(super) struct Routes {
     pub(super) gallery: Option<Route>,
     pub(super) health: Route,
     pub(super) metrics: Option<Route>,
+    /// For everything else, and for what is not served.
+    pub(super) nowhere: Route,
 }
 
 /// Where a request goes; also the fixed set of route names in metrics and spans.
@@ -60,8 +59,8 @@ impl Target {
 }
 
 /// The route's name for metrics and spans.
-pub(super) fn route_name(request: &Parts) -> &'static str {
-    match Target::of(request.uri.path()) {
+pub(super) fn route_name(target: &Uri) -> &'static str {
+    match Target::of(target.path()) {
         Target::Mcp => "mcp",
         Target::Api => "api",
         Target::Images => "images",
@@ -73,11 +72,11 @@ pub(super) fn route_name(request: &Parts) -> &'static str {
 }
 
 /// The route as a path, its variable part replaced by a name; empty for what is no route.
-pub(super) fn route_template(request: &Parts) -> &'static str {
-    match Target::of(request.uri.path()) {
+pub(super) fn route_template(target: &Uri) -> &'static str {
+    match Target::of(target.path()) {
         Target::Mcp => MCP_PATH,
         Target::Api => api::GENERATE_IMAGE,
-        Target::Images if matches!(request.uri.path(), "/images" | "/images/") => "/images/",
+        Target::Images if matches!(target.path(), "/images" | "/images/") => "/images/",
         Target::Images => "/images/{id}",
         Target::Gallery => "/",
         Target::Health => "/health",
@@ -97,9 +96,9 @@ impl Dispatch {
         Self { routes: Arc::new(routes) }
     }
 
-    fn route(&self, path: &str) -> Option<&Route> {
+    fn route(&self, path: &str) -> &Route {
         let routes = &*self.routes;
-        match Target::of(path) {
+        let route = match Target::of(path) {
             Target::Mcp => routes.mcp.as_ref(),
             Target::Api => routes.api.as_ref(),
             Target::Images => routes.images.as_ref(),
@@ -107,58 +106,36 @@ impl Dispatch {
             Target::Health => Some(&routes.health),
             Target::Metrics => routes.metrics.as_ref(),
             Target::Nowhere => None,
-        }
-    }
-
-    /// What `*` is: the server as a whole (RFC 9110, section 9.3.7).
-    fn options(&self) -> Response<Body> {
-        let operations_alone = self.routes.mcp.is_none();
-        let allow = if operations_alone { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, DELETE, OPTIONS" };
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-        response
+        };
+        route.unwrap_or(&routes.nowhere)
     }
 }
 
 impl Service<Request<Body>> for Dispatch {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<BoxError>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // A route is polled ready when it is known which one it is.
+        // A route waits until it is ready when it is known which one it is.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let answer = match self.route(request.uri().path()) {
-            Some(route) => return ResponseFuture::Route { inner: route.clone().oneshot(request) },
-            None if request.method() == Method::OPTIONS && request.uri().path() == "*" => self.options(),
-            None => Problem::not_found().into_response(),
-        };
-        ResponseFuture::Answer { inner: std::future::ready(Ok(answer)) }
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.route(request.uri().path()).call(request)
     }
 }
 
-pin_project! {
-    /// The future of [`Dispatch`].
-    #[project = Projected]
-    pub(super) enum ResponseFuture {
-        Route { #[pin] inner: Oneshot<Route, Request<Body>> },
-        Answer { #[pin] inner: Ready<Result<Response<Body>, BoxError>> },
+/// Answers what is no route's: nothing is there. But `*` is the server as a whole, whose methods are `allow`
+/// (RFC 9110, section 9.3.7).
+pub(super) fn nowhere(request: &Request<Body>, allow: &'static str) -> Response<Body> {
+    if request.method() != Method::OPTIONS || request.uri().path() != "*" {
+        return Problem::not_found().into_response();
     }
-}
-
-impl Future for ResponseFuture {
-    type Output = Result<Response<Body>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            Projected::Route { inner } => inner.poll(cx),
-            Projected::Answer { inner } => inner.poll(cx),
-        }
-    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ impl<'a> HostPort<'a> {
     /// `None` for anything else, user information and percent encodings included.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         // Only an IP literal has colons of its own, and it ends with its bracket.
-        let (host, port) = match text.rfind(':') {
+        let (host, port) = match text.bytes().rposition(|byte| byte == b':') {
             Some(colon) if !text.ends_with(']') => (&text[..colon], Some(port(&text[colon + 1..])?)),
             _ => (text, None),
         };
@@ -48,15 +48,8 @@ impl<'a> Host<'a> {
             return Some(Self::Ip(IpAddr::V6(ip).to_canonical()));
         }
         let name = text.strip_suffix('.').unwrap_or(text);
-        let labels_are_valid = name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        });
-        if name.len() > 253 || !labels_are_valid {
-            return None;
-        }
+        let last = last_label(name)?;
         // A name that ends in a number is an address, or an attempt at one: `127.1`, `0x7f000001`.
-        let last = name.rsplit('.').next().unwrap_or(name);
         let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
         if last.bytes().all(|b| b.is_ascii_digit())
             || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -80,6 +73,35 @@ impl<'a> Host<'a> {
             Self::Ip(ip) => ip.is_loopback(),
         }
     }
+}
+
+/// Which bytes a label may have.
+const IN_LABEL: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        allowed[byte] = matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_');
+        byte += 1;
+    }
+    allowed
+};
+
+/// The last label of a name whose labels are all valid, of 63 bytes at most, and 253 together. Each request's `Host` comes
+/// through here: it is looked at once.
+fn last_label(name: &str) -> Option<&str> {
+    let mut begin = 0;
+    for (at, byte) in name.bytes().enumerate() {
+        if byte == b'.' {
+            if !(1..=63).contains(&(at - begin)) {
+                return None;
+            }
+            begin = at + 1;
+        } else if !IN_LABEL[usize::from(byte)] {
+            return None;
+        }
+    }
+    let last = &name[begin..];
+    ((1..=63).contains(&last.len()) && name.len() <= 253).then_some(last)
 }
 
 impl<'a> Origin<'a> {

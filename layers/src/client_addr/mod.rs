@@ -1,6 +1,6 @@
 //! Who asks: the peer of the connection, or the client that a trusted proxy names.
 //!
-//! The accept loop puts a [`PeerAddr`] into a request's extensions; [`ClientAddrLayer`] adds the [`ClientAddr`]. A
+//! The accept loop puts a [`PeerAddr`] into a request's extensions; [`ClientAddrLayer`] puts the [`ClientAddr`] in its place. A
 //! forwarding header counts only when the peer is a configured proxy, and then its **rightmost address that is not
 //! itself such a proxy** is the client: everything further left was written by someone unknown.
 //!
@@ -116,7 +116,7 @@ impl TrustedProxies {
     }
 }
 
-/// Puts a [`ClientAddr`] into the extensions of each request that has a [`PeerAddr`].
+/// Puts a [`ClientAddr`] into the extensions of each request that has a [`PeerAddr`], and takes that out.
 #[derive(Debug, Clone)]
 pub struct ClientAddrLayer {
     trusted: TrustedProxies,
@@ -165,7 +165,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        if let Some(&PeerAddr(peer)) = request.extensions().get::<PeerAddr>() {
+        if let Some(PeerAddr(peer)) = request.extensions_mut().remove() {
             let client =
                 forwarded::resolve(peer.ip(), request.headers(), &self.layer.trusted, self.layer.header);
             request.extensions_mut().insert(client);
@@ -225,6 +225,7 @@ mod tests {
             Request::builder().extension(peer).header("x-forwarded-for", "9.9.9.9").body(()).unwrap();
         let _call = service.call(request);
         let (request, _respond) = handle.next_request().await.unwrap();
+        assert!(request.extensions().get::<PeerAddr>().is_none());
         let client = request.extensions().get::<ClientAddr>().unwrap();
         assert_eq!(client.ip().to_string(), "192.0.2.1");
         assert!(!client.is_loopback());

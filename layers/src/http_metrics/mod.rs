@@ -15,14 +15,14 @@
 //! Handles are kept by the layer from the first request on, so install the recorder before that.
 //!
 //! ```
-//! use http::{Request, Response, request::Parts};
+//! use http::{Request, Response, Uri};
 //! use http_body_util::BodyExt;
 //! use layers::http_metrics::HttpMetricsLayer;
 //! use layers::{Body, BoxError};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
-//! fn route(head: &Parts) -> &'static str {
-//!     if head.uri.path() == "/health" { "health" } else { "other" }
+//! fn route(target: &Uri) -> &'static str {
+//!     if target.path() == "/health" { "health" } else { "other" }
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -138,11 +138,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (head, body) = request.into_parts();
-        let route = self.layer.routes.get((self.layer.classify)(&head));
-        let recorder = Recorder::start(Arc::clone(&route), MethodLabel::of(&head.method));
-        let method = head.method.clone();
-        let request = Request::from_parts(head, ObservedBody::new(body, RequestBytes::new(route)));
+        let route = self.layer.routes.get((self.layer.classify)(request.uri()));
+        let recorder = Recorder::start(Arc::clone(&route), MethodLabel::of(request.method()));
+        let method = request.method().clone();
+        let request = request.map(|body| ObservedBody::new(body, RequestBytes::new(route)));
         ResponseFuture { inner: self.inner.call(request), method, recorder: Some(recorder) }
     }
 }

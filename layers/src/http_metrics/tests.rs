@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use http::StatusCode;
-use http::request::Parts;
+use http::{StatusCode, Uri};
 use http_body_util::BodyExt;
 use tower_test::mock;
 
@@ -14,8 +13,8 @@ type Handle = mock::Handle<Request<RequestBody<Body>>, Response<Body>>;
 
 const IN_FLIGHT: &str = "http_server_requests_in_flight{route=images}";
 
-fn route(head: &Parts) -> &'static str {
-    if head.uri.path().starts_with("/images/") { "images" } else { "other" }
+fn route(target: &Uri) -> &'static str {
+    if target.path().starts_with("/images/") { "images" } else { "other" }
 }
 
 fn spawn() -> (mock::Spawn<HttpMetrics<Inner>>, Handle) {

@@ -22,7 +22,10 @@ const SAMPLED: u8 = 1;
 /// Where spans are recorded, its span is this server's own. Where none are, it is the caller's, if there is one: what
 /// comes after then hangs on a span that exists.
 #[derive(Debug, Clone)]
-pub struct TraceContext {
+pub struct TraceContext(Arc<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
     trace_id: TraceId,
     span_id: u64,
     origin: Origin,
@@ -45,10 +48,14 @@ enum Origin {
 }
 
 impl TraceContext {
+    fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
     /// The beginning of a new trace, of which nothing is recorded.
     pub fn root() -> Self {
         let trace_id = u128::from(random::bits()) << 64 | u128::from(random::nonzero_bits());
-        Self {
+        Self::new(Inner {
             trace_id: TraceId(trace_id),
             span_id: random::nonzero_bits(),
             origin: Origin::Nobody,
@@ -56,7 +63,7 @@ impl TraceContext {
             flags: 0,
             tracestate: None,
             recorder: None,
-        }
+        })
     }
 
     /// The caller's; `None` unless there is exactly one `traceparent`, and it is valid to the letter.
@@ -64,16 +71,18 @@ impl TraceContext {
         let (trace_id, span_id, flags) = parse_traceparent(only(headers, &TRACEPARENT)?.as_bytes())?;
         let tracestate = only(headers, &TRACESTATE).filter(|state| state.len() <= MAX_TRACESTATE_LEN);
         let tracestate = tracestate.cloned();
-        Some(Self { trace_id, span_id, origin: Origin::Caller, flags, tracestate, recorder: None })
+        let origin = Origin::Caller;
+        Some(Self::new(Inner { trace_id, span_id, origin, flags, tracestate, recorder: None }))
     }
 
     /// Lets `recorder` decide whether spans of this trace are recorded.
     #[must_use]
     pub fn sampled_by(mut self, recorder: &Arc<dyn Record>) -> Self {
-        let caller = (self.origin == Origin::Caller).then_some(self.flags & SAMPLED != 0);
-        let sampled = recorder.samples(self.trace_id, caller);
-        self.flags = if sampled { SAMPLED } else { 0 };
-        self.recorder = sampled.then(|| Arc::clone(recorder));
+        let inner = Arc::make_mut(&mut self.0);
+        let caller = (inner.origin == Origin::Caller).then_some(inner.flags & SAMPLED != 0);
+        let sampled = recorder.samples(inner.trace_id, caller);
+        inner.flags = if sampled { SAMPLED } else { 0 };
+        inner.recorder = sampled.then(|| Arc::clone(recorder));
         self
     }
 
@@ -89,17 +98,17 @@ impl TraceContext {
 
     /// The id of the trace.
     pub fn trace_id(&self) -> TraceId {
-        self.trace_id
+        self.0.trace_id
     }
 
     /// Whether its spans are recorded.
     pub fn is_recorded(&self) -> bool {
-        self.recorder.is_some()
+        self.0.recorder.is_some()
     }
 
     /// The value of `traceparent` for a call that goes on from here.
     pub fn traceparent(&self) -> String {
-        format!("00-{}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        format!("00-{}-{:016x}-{:02x}", self.0.trace_id, self.0.span_id, self.0.flags)
     }
 
     /// Writes `traceparent`, and `tracestate` if there was one, into the headers of a call that goes on from here.
@@ -107,35 +116,35 @@ impl TraceContext {
         if let Ok(value) = HeaderValue::try_from(self.traceparent()) {
             headers.insert(TRACEPARENT, value);
         }
-        if let Some(state) = &self.tracestate {
+        if let Some(state) = &self.0.tracestate {
             headers.insert(TRACESTATE, state.clone());
         }
     }
 
     /// The context within a new span of this server's.
     pub(super) fn next(&self) -> Self {
-        Self { span_id: random::nonzero_bits(), origin: Origin::Own, ..self.clone() }
+        Self::new(Inner { span_id: random::nonzero_bits(), origin: Origin::Own, ..Inner::clone(&self.0) })
     }
 
     pub(super) fn span_id(&self) -> u64 {
-        self.span_id
+        self.0.span_id
     }
 
     /// What a span below names as its parent.
     pub(super) fn as_parent(&self) -> Option<u64> {
-        (self.origin != Origin::Nobody).then_some(self.span_id)
+        (self.0.origin != Origin::Nobody).then_some(self.0.span_id)
     }
 
     pub(super) fn is_remote(&self) -> bool {
-        self.origin == Origin::Caller
+        self.0.origin == Origin::Caller
     }
 
     pub(super) fn tracestate(&self) -> Option<&HeaderValue> {
-        self.tracestate.as_ref()
+        self.0.tracestate.as_ref()
     }
 
     pub(super) fn record(&self, span: Finished) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.0.recorder {
             recorder.record(span);
         }
     }

@@ -11,13 +11,13 @@
 //! id and client address stand further out.
 //!
 //! ```
-//! use http::{Request, Response, request::Parts};
+//! use http::{Request, Response, Uri};
 //! use layers::trace::{TraceContext, TraceLayer};
 //! use layers::{Body, BoxError};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
-//! fn route(head: &Parts) -> &'static str {
-//!     if head.uri.path() == "/health" { "health" } else { "other" }
+//! fn route(target: &Uri) -> &'static str {
+//!     if target.path() == "/health" { "health" } else { "other" }
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -45,7 +45,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Request, Response, Version, request};
+use http::{Method, Request, Response, Version};
 use tower::{Layer, Service};
 use tracing::Level;
 use tracing::instrument::{Instrument, Instrumented};
@@ -93,8 +93,8 @@ impl TraceLayer {
         self
     }
 
-    fn span(&self, head: &request::Parts, context: &TraceContext) -> (tracing::Span, bool) {
-        let route = (self.classify)(head);
+    fn span<B>(&self, request: &Request<B>, context: &TraceContext) -> (tracing::Span, bool) {
+        let route = (self.classify)(request.uri());
         let quiet = self.quiet.contains(&route);
         // The level of a span is fixed where it is written.
         macro_rules! span {
@@ -102,11 +102,11 @@ impl TraceLayer {
                 tracing::span!(
                     $level,
                     "request",
-                    method = MethodLabel::of(&head.method).as_str(),
+                    method = MethodLabel::of(request.method()).as_str(),
                     route,
-                    request_id = head.extensions.get::<RequestId>().map(RequestId::as_str),
+                    request_id = request.extensions().get::<RequestId>().map(RequestId::as_str),
                     trace_id = %context.trace_id(),
-                    client = head.extensions.get::<ClientAddr>().map(|client| tracing::field::display(client.ip())),
+                    client = request.extensions().get::<ClientAddr>().map(|client| tracing::field::display(client.ip())),
                 )
             };
         }
@@ -115,20 +115,20 @@ impl TraceLayer {
 
     /// The recorded span, by the conventions for HTTP servers, but without the path and the query: who knows the
     /// address of something may have it.
-    fn begin(&self, head: &request::Parts, context: &TraceContext) -> Span {
-        let method = MethodLabel::of(&head.method).as_str();
-        let template = (self.templates)(head);
+    fn begin<B>(&self, request: &Request<B>, context: &TraceContext) -> Span {
+        let method = MethodLabel::of(request.method()).as_str();
+        let template = (self.templates)(request.uri());
         let mut span = context.child(Kind::Server, || format!("{method} {template}").trim_end().to_owned());
         if span.is_recorded() {
             span.set("http.request.method", if method == "OTHER" { "_OTHER" } else { method });
             if !template.is_empty() {
                 span.set("http.route", template);
             }
-            span.set("network.protocol.version", protocol_version(head.version));
-            if let Some(id) = head.extensions.get::<RequestId>() {
+            span.set("network.protocol.version", protocol_version(request.version()));
+            if let Some(id) = request.extensions().get::<RequestId>() {
                 span.set("request_id", id.as_str().to_owned());
             }
-            if let Some(client) = head.extensions.get::<ClientAddr>() {
+            if let Some(client) = request.extensions().get::<ClientAddr>() {
                 span.set("client.address", client.ip().to_string());
             }
         }
@@ -164,25 +164,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut head, body) = request.into_parts();
-        let mut context = TraceContext::from_headers(&head.headers).unwrap_or_else(TraceContext::root);
-        let (span, quiet) = self.layer.span(&head, &context);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut context = TraceContext::from_headers(request.headers()).unwrap_or_else(TraceContext::root);
+        let (span, quiet) = self.layer.span(&request, &context);
         let mut recorded = Span::default();
         if let Some(recorder) = self.layer.recorder.as_ref().filter(|_| !quiet) {
             context = context.sampled_by(recorder);
-            recorded = self.layer.begin(&head, &context);
+            recorded = self.layer.begin(&request, &context);
             if let Some(within) = recorded.context() {
                 context = within.clone();
             }
         }
-        head.extensions.insert(context.clone());
-        let method = head.method.clone();
+        request.extensions_mut().insert(context.clone());
+        let method = request.method().clone();
         let ending = Ending::new(span.clone(), recorded, context.clone(), quiet);
         let mut current = Some(context);
-        let inner = current::scope(&mut current, || {
-            span.in_scope(|| self.inner.call(Request::from_parts(head, body)))
-        });
+        let inner = current::scope(&mut current, || span.in_scope(|| self.inner.call(request)));
         ResponseFuture {
             inner: InContext::new(inner.instrument(span), current),
             method,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::request::Parts;
+use http::Uri;
 use http_body_util::BodyExt;
 use tower::{ServiceExt, service_fn};
 use tower_test::mock;
@@ -13,8 +13,8 @@ use crate::request_id::RequestIdLayer;
 use crate::test_tracing::Log;
 use crate::{Body, BoxError};
 
-fn route(head: &Parts) -> &'static str {
-    if head.uri.path() == "/health" { "health" } else { "other" }
+fn route(target: &Uri) -> &'static str {
+    if target.path() == "/health" { "health" } else { "other" }
 }
 
 fn layer() -> TraceLayer {
