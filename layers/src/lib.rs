@@ -15,6 +15,7 @@
 //! | [`http_metrics`] | what is counted |
 //! | [`mod@panic`], [`rescue`] | panics to causes, causes to responses |
 //! | [`boxed`] | a whole stack as one type |
+//! | [`send_file`] | bodies that the kernel sends from files |
 //! | [`gate`], [`observe`] | parts for layers of one's own: to let through or refuse, to watch a body |
 //!
 //! # Order
@@ -42,6 +43,7 @@ pub mod panic;
 pub mod rate_limit;
 pub mod request_id;
 pub mod rescue;
+pub mod send_file;
 pub mod trace;
 
 mod method;

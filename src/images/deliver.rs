@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use layers::{Body, client_addr::ClientAddr};
+use layers::{Body, client_addr::ClientAddr, send_file::FileSender};
 
 use super::{
     Delivery,
@@ -106,7 +106,8 @@ impl View<'_> {
                 return Ok(representation.whole());
             }
         }
-        let (original, source) = originals.deliver(self.target.0, self.now).await?;
+        let sends_files = self.request.extensions.get::<FileSender>().is_some();
+        let (original, source) = originals.deliver(self.target.0, self.now, sends_files).await?;
         let representation = self.stored(&original)?;
         if let Source::Redirect(redirect) = &source {
             return redirect::respond(redirect);
@@ -126,7 +127,11 @@ impl View<'_> {
 
     async fn stream(&self, content: Box<dyn Content>, range: Range<u64>) -> Result<Body, Error> {
         let (id, delivery) = (self.target.0, self.delivery.clone());
-        Ok(Body::stream(content.stream(range).await?.inspect_err(move |error| {
+        let stream = match self.request.extensions.get::<FileSender>() {
+            Some(sender) => content.send(range, sender.clone()).await?,
+            None => content.stream(range).await?,
+        };
+        Ok(Body::stream(stream.inspect_err(move |error| {
             // Whoever asks next looks at the image anew.
             delivery.originals().close(id);
             let cause = std::error::Error::source(error).map(ToString::to_string);

@@ -29,6 +29,9 @@ use crate::{
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How often memory is searched for what expired.
 const SWEEP: Duration = Duration::from_secs(60);
+/// Bytes from which on an image in a file that is held open is sent by the kernel although it is in memory: to copy more
+/// costs more than what a promise needs of system calls.
+const SENT_FROM_FILE: u64 = 64 << 10;
 /// The part of the budget that metadata may take.
 const METADATA_PART: u64 = 16;
 
@@ -115,14 +118,24 @@ impl Originals {
         self.learn(self.0.store.metadata(id).await?, forgotten)
     }
 
-    /// An image and its bytes, from memory where they are; or where a client may fetch them itself.
+    /// An image and its bytes, from memory where they are; or where a client may fetch them itself. For a
+    /// connection that `sends_files` a large one that is held open comes from its file all the same.
     pub(super) async fn deliver(
         &self,
         id: ImageId,
         now: DateTime<Utc>,
+        sends_files: bool,
     ) -> Result<(Arc<Original>, Source), Arc<Error>> {
-        if let Some((original, bytes)) = self.in_memory(id, now).await? {
-            return Ok((original, Source::Bytes(bytes)));
+        if let Some(original) = self.known(id, now).await? {
+            if sends_files
+                && original.metadata.size_bytes >= SENT_FROM_FILE
+                && let Some(open) = self.held_open(id, now)
+            {
+                return Ok(open);
+            }
+            if let Some(bytes) = self.kept(id, now) {
+                return Ok((original, Source::Bytes(bytes)));
+            }
         }
         if let Some(open) = self.held_open(id, now) {
             return Ok(open);
@@ -162,8 +175,11 @@ impl Originals {
         now: DateTime<Utc>,
     ) -> Result<Option<(Arc<Original>, Bytes)>, Arc<Error>> {
         let Some(original) = self.known(id, now).await? else { return Ok(None) };
-        let bytes = self.0.cache.get(&Key { id, variant: None }, now);
-        Ok(bytes.map(|bytes| (original, bytes)))
+        Ok(self.kept(id, now).map(|bytes| (original, bytes)))
+    }
+
+    fn kept(&self, id: ImageId, now: DateTime<Utc>) -> Option<Bytes> {
+        self.0.cache.get(&Key { id, variant: None }, now)
     }
 
     /// An image from the store: loaded whole where it may be kept, else as a stream.
@@ -276,8 +292,10 @@ impl Originals {
         let original = self.learn(opened.metadata, forgotten)?;
         let length = original.metadata.size_bytes;
         let share = if self.0.cache.takes(length) { self.0.cache.reserve(length) } else { None };
-        let Some(share) = share else {
+        if share.is_none() || length >= SENT_FROM_FILE {
             self.hold_open(&original, &*opened.content, forgotten);
+        }
+        let Some(share) = share else {
             return Ok(Loaded { original, bytes: None, content: Arc::new(Mutex::new(Some(opened.content))) });
         };
         let bytes = share.hold(opened.content.read(0..length).await?);

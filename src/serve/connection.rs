@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
 };
-use layers::{Body, BoxError, boxed, client_addr::PeerAddr};
+use layers::{Body, BoxError, boxed, client_addr::PeerAddr, send_file::FileSender};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -53,11 +53,26 @@ pub fn serve_connection<I>(
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    serve(io, None, peer, stack, config, watcher)
+}
+
+/// Serves a connection which, where there are `files`, sends parts of files itself.
+pub(super) fn serve<I>(
+    io: I,
+    files: Option<FileSender>,
+    peer: SocketAddr,
+    stack: Stack,
+    config: &Config,
+    watcher: Watcher,
+) -> impl Future<Output = Result<(), BoxError>> + Send + use<I>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let deadlines =
         Deadlines { head: config.head_timeout, idle: config.idle_timeout, write: config.write_timeout };
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Guarded::new(io, activity.clone(), deadlines));
-    let service = ConnectionService { stack, peer: PeerAddr(peer), activity };
+    let service = ConnectionService { stack, peer: PeerAddr(peer), files, activity };
     let protocol = protocol(Streams { write_timeout: config.write_timeout });
     async move { watcher.watch(protocol.serve_connection(io, service).into_owned()).await }
 }
@@ -89,6 +104,7 @@ fn protocol(streams: Streams) -> auto::Builder<Streams> {
 struct ConnectionService {
     stack: Stack,
     peer: PeerAddr,
+    files: Option<FileSender>,
     activity: Arc<Activity>,
 }
 
@@ -101,6 +117,10 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         let serving = self.activity.begin(request.version());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer);
+        // On HTTP/2 bytes of streams are mixed, and copied.
+        if let Some(files) = self.files.as_ref().filter(|_| request.version() < Version::HTTP_2) {
+            request.extensions_mut().insert(files.clone());
+        }
         ResponseFuture { inner: self.stack.call(request), serving: Some(serving) }
     }
 }

@@ -7,7 +7,9 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Config, connection::serve_connection};
+#[cfg(target_os = "linux")]
+use super::socket::Socket;
+use super::{Config, connection::serve};
 use crate::stack::Stack;
 
 /// Unsent bytes the kernel may hold for one connection. Beyond them the server, not the kernel,
@@ -64,7 +66,13 @@ impl Listener {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             };
             let Some((place, socket, peer)) = accepted else { continue };
-            let served = serve_connection(socket, peer, stack.clone(), &config, graceful.watcher());
+            #[cfg(target_os = "linux")]
+            let socket = Socket::new(socket);
+            #[cfg(target_os = "linux")]
+            let files = Some(socket.files());
+            #[cfg(not(target_os = "linux"))]
+            let files = None;
+            let served = serve(socket, files, peer, stack.clone(), &config, graceful.watcher());
             tokio::spawn(async move {
                 let _place = place;
                 let _open = Open::count();

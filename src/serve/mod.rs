@@ -3,6 +3,8 @@
 mod connection;
 mod io;
 mod listen;
+#[cfg(target_os = "linux")]
+mod socket;
 mod stream;
 
 use std::{future::Future, net::SocketAddr, time::Duration};

@@ -17,6 +17,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use hyper::rt::Executor;
+use layers::send_file::is_promise;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -159,8 +160,9 @@ impl Buf for Piece {
         self.bytes.remaining()
     }
 
+    /// Of a promise there are no bytes that could be copied: who would copy them sends none, rather than wrong ones.
     fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
+        if is_promise(&self.bytes) { &[] } else { self.bytes.chunk() }
     }
 
     fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
@@ -173,6 +175,7 @@ impl Buf for Piece {
     }
 
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        assert!(!is_promise(&self.bytes), "a promise is sent as it is");
         let bytes = self.bytes.copy_to_bytes(length);
         self.taken(length);
         bytes
@@ -228,6 +231,19 @@ mod tests {
         let stopped = Instant::now();
         stalled.await;
         assert_eq!(stopped.elapsed(), LIMIT);
+    }
+
+    #[test]
+    fn promise_is_written_as_it_is_and_never_copied() {
+        let file = Arc::new(std::fs::File::open("Cargo.toml").expect("there"));
+        let promise = layers::send_file::FileSender::default().promise(&file, 0, 8);
+        let mut piece = Piece::new(promise, None);
+        let mut slices = [IoSlice::new(&[])];
+        assert_eq!(piece.chunks_vectored(&mut slices), 1);
+        assert!(is_promise(&slices[0]) && slices[0].len() == 8);
+        assert_eq!((piece.remaining(), piece.chunk().len()), (8, 0));
+        piece.advance(5);
+        assert_eq!((piece.remaining(), piece.chunk().len()), (3, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,6 +25,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use layers::send_file::FileSender;
 
 pub use self::{
     error::Error,
@@ -232,6 +233,12 @@ pub trait Content: Send {
     /// chunks, read as they are asked for. A backend that comes up short ends the stream with an
     /// error, never early and silently.
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error>;
+
+    /// Streams like [`stream`](Content::stream), for a connection that sends parts of files itself: of
+    /// what is in a file and at hand, promises are streamed.
+    async fn send(self: Box<Self>, range: Range<u64>, _sender: FileSender) -> Result<ByteStream, Error> {
+        self.stream(range).await
+    }
 
     /// Reads the bytes of `range` into one buffer. Whoever calls this has room for them.
     async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {

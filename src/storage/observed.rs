@@ -13,7 +13,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use layers::trace::{self, Kind};
+use layers::{
+    send_file::FileSender,
+    trace::{self, Kind},
+};
 use metrics::{Counter, Histogram, counter, histogram};
 
 pub use self::records::ObservedRecords;
@@ -199,18 +202,13 @@ impl WholeReads {
 #[async_trait]
 impl Content for ObservedContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let mut measured = Measured::new(self.backend, "read");
         let wanted = range.end.saturating_sub(range.start);
-        let started = Instant::now();
-        let result = self.inner.stream(range).await;
-        measured.seconds = started.elapsed().as_secs_f64();
-        match result {
-            Ok(inner) => Ok(Box::pin(ObservedStream { inner, asked: None, wanted, read: 0, measured })),
-            Err(error) => {
-                measured.outcome = outcome(&error);
-                Err(error)
-            }
-        }
+        observe_stream(self.backend, wanted, self.inner.stream(range)).await
+    }
+
+    async fn send(self: Box<Self>, range: Range<u64>, sender: FileSender) -> Result<ByteStream, Error> {
+        let wanted = range.end.saturating_sub(range.start);
+        observe_stream(self.backend, wanted, self.inner.send(range, sender)).await
     }
 
     async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
@@ -236,6 +234,25 @@ impl Content for ObservedContent {
         whole.seconds.record(started.elapsed().as_secs_f64());
         whole.bytes.increment(bytes.len() as u64);
         Some(bytes)
+    }
+}
+
+/// Measures the opening of a stream, and then the stream.
+async fn observe_stream(
+    backend: &'static str,
+    wanted: u64,
+    opening: impl Future<Output = Result<ByteStream, Error>>,
+) -> Result<ByteStream, Error> {
+    let mut measured = Measured::new(backend, "read");
+    let started = Instant::now();
+    let result = opening.await;
+    measured.seconds = started.elapsed().as_secs_f64();
+    match result {
+        Ok(inner) => Ok(Box::pin(ObservedStream { inner, asked: None, wanted, read: 0, measured })),
+        Err(error) => {
+            measured.outcome = outcome(&error);
+            Err(error)
+        }
     }
 }
 

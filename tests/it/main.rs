@@ -50,6 +50,7 @@ mod rest;
 mod s3;
 mod s3_faults;
 mod s3_server;
+mod send_file;
 mod signed;
 mod store;
 mod traces;

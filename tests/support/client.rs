@@ -254,6 +254,10 @@ impl RawAnswer {
         String::from_utf8_lossy(&self.0).into_owned()
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The statuses of all answers, in order.
     pub(crate) fn statuses(&self) -> Vec<u16> {
         let text = self.text();

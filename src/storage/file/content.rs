@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use layers::send_file::{FileSender, MAX_PROMISE};
 
 use super::{blocking, failed};
 use crate::{
@@ -45,13 +46,21 @@ impl FileContent {
     pub(super) fn new(id: ImageId, file: File, readers: &Arc<Readers>) -> Self {
         Self { id, file: Arc::new(ImageFile::new(file)), readers: Arc::clone(readers) }
     }
+
+    fn reading(self, rest: Range<u64>, sender: Option<FileSender>) -> ByteStream {
+        let reading = Reading { id: self.id, file: self.file, rest, readers: self.readers, sender };
+        Box::pin(futures_util::stream::try_unfold(reading, Reading::next))
+    }
 }
 
 #[async_trait]
 impl Content for FileContent {
     async fn stream(self: Box<Self>, range: Range<u64>) -> Result<ByteStream, Error> {
-        let reading = Reading { id: self.id, file: self.file, rest: range, readers: self.readers };
-        Ok(Box::pin(futures_util::stream::try_unfold(reading, Reading::next)))
+        Ok(self.reading(range, None))
+    }
+
+    async fn send(self: Box<Self>, range: Range<u64>, sender: FileSender) -> Result<ByteStream, Error> {
+        Ok(self.reading(range, Some(sender)))
     }
 
     async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
@@ -162,12 +171,18 @@ struct Reading {
     file: Arc<ImageFile>,
     rest: Range<u64>,
     readers: Arc<Readers>,
+    /// Who sends what is at hand without reading it.
+    sender: Option<FileSender>,
 }
 
 impl Reading {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
+        }
+        if let Some(promise) = self.promise() {
+            self.rest.start += promise.len() as u64;
+            return Ok(Some((promise, self)));
         }
         let wanted = self.readers.chunk().min(self.rest.end - self.rest.start);
         // At most `MAX_CHUNK`.
@@ -193,9 +208,24 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// What stands for the next bytes, if someone sends them and need not wait for the disk.
+    fn promise(&self) -> Option<Bytes> {
+        let sender = self.sender.as_ref()?;
+        let length = (self.rest.end - self.rest.start).min(MAX_PROMISE as u64);
+        let last = self.rest.start + length - 1;
+        // The system reads ahead: where the first byte and the last one are, so is what is between them.
+        let at_hand = |offset| self.file.read_at_hand(&mut [0], offset) == 1;
+        if !at_hand(self.rest.start) || !at_hand(last) {
+            return None;
+        }
+        Some(sender.promise(&self.file.file, self.rest.start, usize::try_from(length).ok()?))
+    }
+}
+
 /// An open image.
 struct ImageFile {
-    file: File,
+    file: Arc<File>,
     /// Whether its file system is memory, and reading never waits for a disk.
     in_memory: bool,
 }
@@ -203,7 +233,7 @@ struct ImageFile {
 impl ImageFile {
     fn new(file: File) -> Self {
         let in_memory = is_in_memory(&file);
-        Self { file, in_memory }
+        Self { file: Arc::new(file), in_memory }
     }
 
     /// Reads what is in memory, without waiting for the disk and so without leaving this thread; 0 if
@@ -259,7 +289,8 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::TryStreamExt;
+    use futures_util::{StreamExt, TryStreamExt};
+    use layers::send_file::is_promise;
 
     use super::*;
 
@@ -296,7 +327,7 @@ mod tests {
         let file = tempfile::tempfile().expect("a file");
         let bytes: Vec<u8> = (0..length).map(|number| (number % 251).to_le_bytes()[0]).collect();
         file.write_all_at(&bytes, 0).expect("written");
-        let file = Arc::new(ImageFile { file, in_memory });
+        let file = Arc::new(ImageFile { file: Arc::new(file), in_memory });
         FileContent { id: ImageId::now(), file, readers: Arc::default() }
     }
 
@@ -316,6 +347,36 @@ mod tests {
             assert_eq!(chunks.concat(), read);
             assert!(read.iter().zip(10_usize..).all(|(byte, number)| usize::from(*byte) == number % 251));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_at_hand_is_promised_to_who_sends_files() {
+        let (content, length) = (content(700_000, true), MAX_PROMISE as u64);
+        let sender = FileSender::default();
+        let shared = content.share().expect("shared");
+        let chunks = shared.send(10..700_000, sender.clone()).await.expect("open");
+        let chunks: Vec<Bytes> = chunks.try_collect().await.expect("promised");
+        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), 699_990);
+        let mut offset = 10;
+        for chunk in chunks {
+            let part = sender.next(&chunk).expect("in order");
+            assert_eq!((part.offset, part.length as u64), (offset, length.min(700_000 - offset)));
+            sender.sent(part.length);
+            offset += part.length as u64;
+        }
+        // Of one that became shorter, no byte is promised that is not there.
+        content.file.file.set_len(600_000).expect("cut");
+        let chunks = content.share().expect("shared").send(0..700_000, sender.clone()).await.expect("open");
+        let (promised, error): (Vec<_>, Vec<_>) = chunks
+            .map(|chunk| chunk.map(|bytes| (is_promise(&bytes), bytes.len())))
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .partition(Result::is_ok);
+        let promised =
+            promised.into_iter().flatten().filter(|(promised, _)| *promised).map(|(_, length)| length);
+        assert_eq!(promised.sum::<usize>() as u64, 2 * length);
+        assert!(matches!(error[..], [Err(Error::Corrupt { .. })]), "{error:?}");
     }
 
     #[tokio::test]
