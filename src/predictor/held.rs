@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What all images held at a time may have, unless a single one may be larger.
 const BUDGET: u64 = 16 << 20;
-/// Replies that are read at once. More share the processor's caches and are each read more slowly, so that all of them
-/// take longer and hold more; one alone may be waiting for its sender.
-const READERS: usize = 8;
+/// Replies that are read at once, until their turns are over. More share the processor's caches and are each read more
+/// slowly, so that all of them take longer and hold more.
+const TURNS: usize = 4;
 /// The grain of the budget, since permits are 32 bits.
 const UNIT: u64 = 1024;
 
@@ -21,7 +21,7 @@ const UNIT: u64 = 1024;
 pub struct Memory {
     budget: u64,
     free: Arc<Semaphore>,
-    readers: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 /// Room taken by an image, given back when the last clone is dropped. Whoever keeps the bytes keeps this beside them,
@@ -35,7 +35,7 @@ pub struct Held {
 #[derive(Debug)]
 pub(super) struct Reading {
     room: Option<OwnedSemaphorePermit>,
-    _reader: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Memory {
@@ -44,7 +44,7 @@ impl Memory {
     pub fn new(max_image_bytes: u64) -> Self {
         let budget = Self::budget(max_image_bytes);
         let free = Arc::new(Semaphore::new(units(budget) as usize));
-        Self { budget, free, readers: Arc::new(Semaphore::new(READERS)) }
+        Self { budget, free, turns: Arc::new(Semaphore::new(TURNS)) }
     }
 
     /// Bytes that replies and images hold together at most.
@@ -57,13 +57,18 @@ impl Memory {
     pub(super) async fn read(&self, bytes: u64) -> Reading {
         let wanted = units(bytes.min(self.budget));
         // The semaphores are never closed.
-        let reader = Arc::clone(&self.readers).acquire_owned().await.ok();
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
         let room = Arc::clone(&self.free).acquire_many_owned(wanted).await.ok();
-        Reading { room, _reader: reader }
+        Reading { room, turn }
     }
 }
 
 impl Reading {
+    /// The sender is slow: another reply may be read beside this one.
+    pub(super) fn end_turn(&mut self) {
+        self.turn = None;
+    }
+
     /// The reply is read, and this is what is left of it.
     pub(super) fn into_held(self, bytes: u64) -> Held {
         let permit = self.room.map(|mut permit| {
@@ -111,13 +116,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn few_replies_are_read_at_once_and_any_number_held() {
+    async fn few_replies_have_their_turn_at_once_and_any_number_is_held() {
         let memory = Memory::new(1 << 20);
         let mut reading = Vec::new();
-        for _ in 0..READERS {
+        for _ in 0..TURNS {
             reading.push(memory.read(UNIT).await);
         }
         assert!(memory.read(UNIT).now_or_never().is_none());
+        reading[0].end_turn();
+        assert!(memory.read(UNIT).now_or_never().is_some());
         let held: Vec<_> = reading.into_iter().map(|reading| reading.into_held(UNIT)).collect();
         assert!(memory.read(UNIT).now_or_never().is_some(), "{held:?}");
         assert_eq!(free(&memory), BUDGET - held.len() as u64 * UNIT);
