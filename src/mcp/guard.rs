@@ -236,6 +236,10 @@ fn unreadable(error: &(dyn StdError + 'static), max_bytes: usize) -> Refusal {
 
 /// Whether the client accepts both types that a response may have.
 fn accepts_both(headers: &HeaderMap) -> bool {
+    // What clients usually send needs no reading.
+    if headers.get_all(header::ACCEPT).iter().eq([&ACCEPTED]) {
+        return true;
+    }
     ["application/json", "text/event-stream"]
         .iter()
         .all(|media_type| accepted(headers, media_type).weight > 0)
