@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use crate::image::{Inspected, thumbhash};
 
-/// Time that must pass for each part of it spent: a hundredth of one core.
-const REST: u32 = 100;
+/// Time that must pass for each part of it spent: half a hundredth of one core.
+const REST: u32 = 200;
 
-/// Makes thumbhashes, one at a time and within a hundredth of one core.
+/// Makes thumbhashes, one at a time and within half a hundredth of one core.
 ///
 /// To make one, the image is decoded: nothing beside a model that draws for seconds, but far more
 /// than all the rest where images come by the hundred a second. So an image that comes too soon after
@@ -104,8 +104,8 @@ mod tests {
         let turn = placeholders.turn(now).expect("idle");
         assert!(placeholders.turn(now).is_none(), "one at a time");
         turn.end(Duration::from_secs(1));
-        assert!(placeholders.turn(now + Duration::from_secs(99)).is_none());
-        assert!(placeholders.turn(now + Duration::from_secs(200)).is_some());
+        assert!(placeholders.turn(now + Duration::from_secs(199)).is_none());
+        assert!(placeholders.turn(now + Duration::from_secs(400)).is_some());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Fake {
     pub act: Act,
     pub go: Notify,
     pub calls: AtomicUsize,
+    /// Calls that gave an image.
+    pub done: AtomicUsize,
     /// Calls that were dropped before they were done.
     pub dropped: AtomicUsize,
     /// Bytes that a preview would like to have.
@@ -43,6 +45,7 @@ impl Default for Fake {
             act: Act::Answer,
             go: Notify::new(),
             calls: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
             dropped: AtomicUsize::new(0),
             preview_bytes: 10,
             obedient: true,
@@ -53,6 +56,10 @@ impl Default for Fake {
 impl Fake {
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn done(&self) -> usize {
+        self.done.load(Ordering::SeqCst)
     }
 
     pub(crate) fn dropped(&self) -> usize {
@@ -94,6 +101,7 @@ impl Generate for Fake {
             Act::Panic => panic!("a panic for a test"),
         }
         bomb.0 = None;
+        self.done.fetch_add(1, Ordering::SeqCst);
         let mut image = generated();
         image.metadata.generation.prompt = params.prompt;
         Ok(image)

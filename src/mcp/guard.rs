@@ -15,17 +15,18 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::LengthLimitError;
 use layers::{Body, BodyStalled, BodyTooLarge, BoxError, find_cause};
-use rmcp::model::JsonRpcError;
+use rmcp::model::{JsonRpcError, RequestId};
 use tower::{Layer, Service};
 
 use super::{
     cancel::Cancellations,
-    message::{self, JsonRpcMethod, Message, parse_body},
+    message::{self, JsonRpcMethod, parse_body},
+    plain::PlainCall,
     replies::Id,
 };
 use crate::request::{accepted, is_encoded, is_json, read_body};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What clients must accept: a response is of one or the other type.
 const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
@@ -95,29 +96,33 @@ where
         let cancellations = self.cancellations.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            let (body, message) = match admit(&parts, body, max_bytes).await {
+            let Admitted { body, method, id, cancels, plain } = match admit(&parts, body, max_bytes).await {
                 Ok(admitted) => admitted,
                 Err(refusal) => return Ok(refusal.response()),
             };
-            count(message.method);
-            if let Some(id) = &message.cancels {
+            count(method);
+            if let Some(id) = &cancels {
                 cancellations.cancel(&parts.headers, id);
             }
-            let in_flight = if message.method == JsonRpcMethod::TOOLS_CALL {
-                cancellations.remember(&parts.headers, message.id.as_ref())
+            let in_flight = if method == JsonRpcMethod::TOOLS_CALL {
+                cancellations.remember(&parts.headers, id.as_ref())
             } else {
                 None
             };
-            // The machinery reads the header again, and knows no wildcards.
-            parts.headers.insert(header::ACCEPT, ACCEPTED);
-            parts.extensions.insert(message.method);
-            parts.extensions.insert(Id(message.id));
+            parts.extensions.insert(method);
+            if let Some(plain) = plain {
+                parts.extensions.insert(plain);
+            } else {
+                // The machinery reads the header again, and knows no wildcards.
+                parts.headers.insert(header::ACCEPT, ACCEPTED);
+                parts.extensions.insert(Id(id));
+            }
             let call = inner.call(Request::from_parts(parts, body));
             let mut response = match in_flight {
                 Some(in_flight) => in_flight.run(call).await?,
                 None => call.await?,
             };
-            if message.method == JsonRpcMethod::INITIALIZE && response.status().is_success() {
+            if method == JsonRpcMethod::INITIALIZE && response.status().is_success() {
                 Cancellations::name_client(response.headers_mut());
             }
             Ok(response)
@@ -160,7 +165,16 @@ pub(super) fn json_response(status: StatusCode, error: &JsonRpcError) -> Respons
     response
 }
 
-async fn admit<B>(parts: &Parts, body: B, max_bytes: usize) -> Result<(Bytes, Message), Refusal>
+/// What is let in.
+struct Admitted {
+    body: Bytes,
+    method: JsonRpcMethod,
+    id: Option<RequestId>,
+    cancels: Option<RequestId>,
+    plain: Option<PlainCall>,
+}
+
+async fn admit<B>(parts: &Parts, body: B, max_bytes: usize) -> Result<Admitted, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -172,7 +186,9 @@ where
         status: StatusCode::BAD_REQUEST,
         error,
     })?;
-    Ok((body, message))
+    let plain = PlainCall::of(&parts.headers, &message);
+    let (method, id, cancels) = (message.method, message.id, message.cancels);
+    Ok(Admitted { body, method, id, cancels, plain })
 }
 
 fn check_head(parts: &Parts) -> Result<(), Refusal> {
@@ -220,6 +236,10 @@ fn unreadable(error: &(dyn StdError + 'static), max_bytes: usize) -> Refusal {
 
 /// Whether the client accepts both types that a response may have.
 fn accepts_both(headers: &HeaderMap) -> bool {
+    // What clients usually send needs no reading.
+    if headers.get_all(header::ACCEPT).iter().eq([&ACCEPTED]) {
+        return true;
+    }
     ["application/json", "text/event-stream"]
         .iter()
         .all(|media_type| accepted(headers, media_type).weight > 0)

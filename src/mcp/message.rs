@@ -30,13 +30,15 @@ pub struct JsonRpcMethod(&'static str);
 
 /// The outside of one JSON-RPC message.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Message {
+pub struct Message<'a> {
     /// Its method; `other` for one that is not known, and for a response.
     pub method: JsonRpcMethod,
     /// The id of a request, or of what a response answers; notifications have none.
     pub id: Option<RequestId>,
     /// The request that a `notifications/cancelled` is about.
     pub cancels: Option<RequestId>,
+    /// Its `params`, an object as it stands in the body, if it has any.
+    pub params: Option<&'a str>,
 }
 
 impl JsonRpcMethod {
@@ -71,7 +73,7 @@ impl JsonRpcMethod {
 /// # Errors
 /// -32700 for what is not JSON, -32600 for what is not one JSON-RPC message, -32602 for `params`
 /// that are not an object. The error carries the request's id where one could be read.
-pub fn parse_body(body: &[u8]) -> Result<Message, Box<JsonRpcError>> {
+pub fn parse_body(body: &[u8]) -> Result<Message<'_>, Box<JsonRpcError>> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let place = error.valid_up_to();
         failure(None, ErrorData::parse_error(format!("the body is not UTF-8 at byte {place}"), None))
@@ -126,8 +128,8 @@ struct Cancelled {
     request_id: RequestId,
 }
 
-impl Envelope<'_> {
-    fn check(&self) -> Result<Message, Box<JsonRpcError>> {
+impl<'a> Envelope<'a> {
+    fn check(&self) -> Result<Message<'a>, Box<JsonRpcError>> {
         let id = match self.id.map(|raw| serde_json::from_str::<RequestId>(raw.get())) {
             Some(Err(_)) => return Err(invalid(None, "`id` must be a string or a whole number")),
             Some(Ok(id)) => Some(id),
@@ -138,7 +140,7 @@ impl Envelope<'_> {
         }
         let Some(method) = &self.method else {
             return if self.result.is_some() != self.error.is_some() {
-                Ok(Message { method: JsonRpcMethod::OTHER, id, cancels: None })
+                Ok(Message { method: JsonRpcMethod::OTHER, id, cancels: None, params: None })
             } else {
                 Err(invalid(id, "a message has a `method`, a `result` or an `error`"))
             };
@@ -146,17 +148,18 @@ impl Envelope<'_> {
         if self.result.is_some() || self.error.is_some() {
             return Err(invalid(id, "a message with a `method` has neither `result` nor `error`"));
         }
-        if self.params.is_some_and(|params| !params.get().starts_with('{')) {
+        let params = self.params.map(RawValue::get);
+        if params.is_some_and(|params| !params.starts_with('{')) {
             return Err(failure(id, ErrorData::invalid_params("`params` must be an object", None)));
         }
         let method = JsonRpcMethod::named(method);
-        let cancels = match self.params {
+        let cancels = match params {
             Some(params) if method == JsonRpcMethod::CANCELLED => {
-                serde_json::from_str(params.get()).ok().map(|Cancelled { request_id }| request_id)
+                serde_json::from_str(params).ok().map(|Cancelled { request_id }| request_id)
             }
             _ => None,
         };
-        Ok(Message { method, id, cancels })
+        Ok(Message { method, id, cancels, params })
     }
 }
 
@@ -198,7 +201,12 @@ mod tests {
         let message = parse_body(br#" {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"a":[{}]}} "#);
         assert_eq!(
             message.unwrap(),
-            Message { method: JsonRpcMethod::TOOLS_CALL, id: Some(RequestId::Number(7)), cancels: None }
+            Message {
+                method: JsonRpcMethod::TOOLS_CALL,
+                id: Some(RequestId::Number(7)),
+                cancels: None,
+                params: Some(r#"{"a":[{}]}"#),
+            }
         );
     }
 

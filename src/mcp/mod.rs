@@ -1,13 +1,15 @@
 //! The MCP server at `/mcp`, stateless in every revision from 2025-03-26 to 2026-07-28.
 //!
 //! A request passes the guard (one JSON-RPC message, capped), the memo (answers that stay the same) and the early head
-//! (a call that is silent for long gets its response head early), and comes to rmcp, which runs [`ImageServer`].
+//! (a call that is silent for long gets its response head early), and comes to rmcp, which runs [`ImageServer`]. A plain
+//! call of the tool comes to it directly.
 
 mod cancel;
 mod guard;
 mod memo;
 mod message;
 mod pipeline;
+mod plain;
 mod progress;
 mod replies;
 mod result;

@@ -20,11 +20,14 @@ use rmcp::{
 };
 use tower::Service;
 
-use super::{guard::json_response, message, server::ImageServer, server::VERSIONS};
+use super::{guard::json_response, message, plain::PlainCall, server::ImageServer, server::VERSIONS};
 
 /// Answers requests whose bodies the guard has read and checked.
 #[derive(Clone)]
-pub(super) struct Replies(Arc<StreamableHttpService<ImageServer, NeverSessionManager>>);
+pub(super) struct Replies {
+    rmcp: Arc<StreamableHttpService<ImageServer, NeverSessionManager>>,
+    server: ImageServer,
+}
 
 /// The id of the request, put by the guard where the answer to a broken one can find it.
 #[derive(Debug, Clone)]
@@ -45,7 +48,9 @@ impl Replies {
             .disable_allowed_origins()
             .with_max_request_body_bytes(max_request_bytes);
         let sessions = Arc::new(NeverSessionManager::default());
-        Self(Arc::new(StreamableHttpService::new(move || Ok(server.clone()), sessions, config)))
+        let service = server.clone();
+        let rmcp = Arc::new(StreamableHttpService::new(move || Ok(service.clone()), sessions, config));
+        Self { rmcp, server }
     }
 }
 
@@ -59,7 +64,13 @@ impl Service<Request<Bytes>> for Replies {
     }
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let rmcp = Arc::clone(&self.0);
+        let (mut parts, body) = request.into_parts();
+        if let Some(call) = parts.extensions.remove::<PlainCall>() {
+            let (server, caller) = (self.server.clone(), parts.extensions);
+            return Box::pin(async move { Ok(server.answer(call, caller).await) });
+        }
+        let request = Request::from_parts(parts, body);
+        let rmcp = Arc::clone(&self.rmcp);
         Box::pin(async move {
             let broken = Broken::new(&request);
             let response = rmcp.handle(request.map(Full::new)).await;

@@ -3,19 +3,23 @@
 use std::{borrow::Cow, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use http::request::Parts;
+use http::{Response, request::Parts};
+use layers::Body;
 use rmcp::{
-    RoleServer, ServerHandler,
+    Peer, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CustomRequest, CustomResult,
-        DiscoverResult, ErrorCode, ErrorData, Implementation, ListToolsResult, PaginatedRequestParams,
-        ProgressNotificationParam, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+        DiscoverResult, ErrorCode, ErrorData, Implementation, JsonObject, ListToolsResult,
+        PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ProtocolVersion,
+        ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
-use super::{Generate, progress, result, tool};
+use super::{Generate, plain::PlainCall, progress, result, tool};
 use crate::generate::{self, Generated, Params, progress_channel};
 
 /// The protocol revisions that are answered, oldest first.
@@ -48,6 +52,15 @@ struct Inner {
     tool: Tool,
 }
 
+/// Who asks for an image, and how it is told how far that is, if it wants to know.
+struct Caller<'a> {
+    extensions: &'a http::Extensions,
+    progress: Option<(ProgressToken, &'a Peer<RoleServer>)>,
+}
+
+/// What became of a call, counted when this is dropped.
+struct Outcome(&'static str);
+
 impl std::fmt::Debug for ImageServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImageServer").field("info", &self.0.info).finish_non_exhaustive()
@@ -69,17 +82,56 @@ impl ImageServer {
         Self(Arc::new(Inner { maker, info, tool }))
     }
 
-    /// Generates with progress, where the client asked for it.
-    async fn generate(
+    /// Answers a call that needs nothing of the protocol machinery.
+    pub(super) async fn answer(self, call: PlainCall, caller: http::Extensions) -> Response<Body> {
+        let PlainCall { id, arguments, era } = call;
+        let result = match read(&arguments) {
+            Ok(arguments) => {
+                // A task of its own: a client that does not take its stream holds up nothing but its answer.
+                let work = async move { self.call(arguments, Caller::silent(&caller)).await };
+                let work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+                work.await.unwrap_or_else(|_panic| panicked())
+            }
+            Err(refused) => refused,
+        };
+        era.response(id, result)
+    }
+
+    /// Generates, and makes a result of whatever comes of it. It is counted even if it is dropped.
+    fn call<'a>(
+        &'a self,
+        arguments: tool::Arguments,
+        caller: Caller<'a>,
+    ) -> impl Future<Output = CallToolResult> + Send + 'a {
+        let mut outcome = Outcome("cancelled");
+        async move {
+            // A panic would leave the client waiting: nobody answers for a task that is gone.
+            let call = AssertUnwindSafe(self.generate_image(arguments, caller)).catch_unwind();
+            let (result, word) = call.await.unwrap_or_else(|_panic| (panicked(), "panicked"));
+            outcome.is(word);
+            result
+        }
+    }
+
+    async fn generate_image(
         &self,
-        params: Params,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<Generated, generate::Error> {
-        let none = http::Extensions::new();
-        let caller = context.extensions.get::<Parts>().map_or(&none, |parts| &parts.extensions);
+        arguments: tool::Arguments,
+        caller: Caller<'_>,
+    ) -> (CallToolResult, &'static str) {
+        match self.generate(arguments.params, caller).await {
+            Ok(image) => {
+                let maker = self.0.maker.as_ref();
+                (result::of_image(&image, arguments.include_preview, maker).await, "ok")
+            }
+            Err(error) => (result::of_failure(error.to_string()), "failed"),
+        }
+    }
+
+    /// Generates with progress, where the client asked for it.
+    async fn generate(&self, params: Params, caller: Caller<'_>) -> Result<Generated, generate::Error> {
         let (sender, receiver) = progress_channel();
-        let work = self.0.maker.generate(params, caller, &sender);
-        let Some(token) = context.meta.get_progress_token() else {
+        let work = self.0.maker.generate(params, caller.extensions, &sender);
+        let Some((token, peer)) = caller.progress else {
             return work.await;
         };
         let (done, stop) = oneshot::channel::<()>();
@@ -92,28 +144,22 @@ impl ImageServer {
             let notification = ProgressNotificationParam::new(token.clone(), update.progress)
                 .with_total(update.total)
                 .with_message(update.message);
-            let peer = context.peer.clone();
+            let peer = peer.clone();
             async move { peer.notify_progress(notification).await.is_ok() }
         });
         tokio::join!(work, report).0
     }
+}
 
-    async fn generate_image(
-        &self,
-        request: CallToolRequestParams,
-        context: &RequestContext<RoleServer>,
-    ) -> (CallToolResult, &'static str) {
-        let arguments = match tool::Arguments::from_json(&request.arguments.unwrap_or_default()) {
-            Ok(arguments) => arguments,
-            Err(invalid) => return (result::of_failure(invalid.to_string()), "invalid"),
-        };
-        match self.generate(arguments.params, context).await {
-            Ok(image) => {
-                let maker = self.0.maker.as_ref();
-                (result::of_image(&image, arguments.include_preview, maker).await, "ok")
-            }
-            Err(error) => (result::of_failure(error.to_string()), "failed"),
-        }
+impl<'a> Caller<'a> {
+    fn silent(extensions: &'a http::Extensions) -> Self {
+        Self { extensions, progress: None }
+    }
+
+    fn of(context: &'a RequestContext<RoleServer>, none: &'a http::Extensions) -> Self {
+        let extensions = context.extensions.get::<Parts>().map_or(none, |parts| &parts.extensions);
+        let progress = context.meta.get_progress_token().map(|token| (token, &context.peer));
+        Self { extensions, progress }
     }
 }
 
@@ -161,25 +207,17 @@ impl ServerHandler for ImageServer {
             let message = format!("unknown tool {:?}; the tools are {}", short(&request.name), tool::NAME);
             return Err(ErrorData::invalid_params(message, None));
         }
-        // A panic would leave the client waiting: nobody answers for a task that is gone.
-        let call = AssertUnwindSafe(self.generate_image(request, &context)).catch_unwind();
-        let answer = tokio::select! {
-            biased;
-            () = context.ct.cancelled() => {
-                count(tool::NAME, "cancelled");
-                return Err(ErrorData::internal_error("the request was cancelled", None));
-            }
-            answer = call => answer,
+        let arguments = match read(&request.arguments.unwrap_or_default()) {
+            Ok(arguments) => arguments,
+            Err(refused) => return Ok(refused.into()),
         };
-        let (result, outcome) = answer.unwrap_or_else(|_panic| {
-            tracing::error!("a tool call panicked");
-            (
-                result::of_failure("the server failed; try again, or ask the operator to read its log"),
-                "panicked",
-            )
-        });
-        count(tool::NAME, outcome);
-        Ok(result.into())
+        let none = http::Extensions::new();
+        let call = self.call(arguments, Caller::of(&context, &none));
+        tokio::select! {
+            biased;
+            () = context.ct.cancelled() => Err(ErrorData::internal_error("the request was cancelled", None)),
+            result = call => Ok(result.into()),
+        }
     }
 
     async fn on_custom_request(
@@ -199,6 +237,31 @@ impl ServerHandler for ImageServer {
             }
         })
     }
+}
+
+impl Outcome {
+    fn is(&mut self, word: &'static str) {
+        self.0 = word;
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        count(tool::NAME, self.0);
+    }
+}
+
+/// A call's arguments, or its result where they are not allowed.
+fn read(arguments: &JsonObject) -> Result<tool::Arguments, CallToolResult> {
+    tool::Arguments::from_json(arguments).map_err(|invalid| {
+        count(tool::NAME, "invalid");
+        result::of_failure(invalid.to_string())
+    })
+}
+
+fn panicked() -> CallToolResult {
+    tracing::error!("a tool call panicked");
+    result::of_failure("the server failed; try again, or ask the operator to read its log")
 }
 
 /// Counts from zero.

@@ -3,6 +3,7 @@
 mod broken;
 mod calls;
 mod eras;
+mod plain;
 mod streams;
 
 use std::sync::Arc;

@@ -10,6 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What all images held at a time may have, unless a single one may be larger.
 const BUDGET: u64 = 16 << 20;
+/// Replies that are read at once, until their turns are over. More share the processor's caches and are each read more
+/// slowly, so that all of them take longer and hold more.
+const TURNS: usize = 4;
 /// The grain of the budget, since permits are 32 bits.
 const UNIT: u64 = 1024;
 
@@ -18,6 +21,7 @@ const UNIT: u64 = 1024;
 pub struct Memory {
     budget: u64,
     free: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 /// Room taken by an image, given back when the last clone is dropped. Whoever keeps the bytes keeps this beside them,
@@ -29,14 +33,18 @@ pub struct Held {
 
 /// Room taken by a reply that is being read.
 #[derive(Debug)]
-pub(super) struct Reading(Option<OwnedSemaphorePermit>);
+pub(super) struct Reading {
+    room: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
+}
 
 impl Memory {
     /// Room for images of up to `max_image_bytes`: at least for one of them.
     #[must_use]
     pub fn new(max_image_bytes: u64) -> Self {
         let budget = Self::budget(max_image_bytes);
-        Self { budget, free: Arc::new(Semaphore::new(units(budget) as usize)) }
+        let free = Arc::new(Semaphore::new(units(budget) as usize));
+        Self { budget, free, turns: Arc::new(Semaphore::new(TURNS)) }
     }
 
     /// Bytes that replies and images hold together at most.
@@ -45,18 +53,25 @@ impl Memory {
         if max_image_bytes > BUDGET { max_image_bytes } else { BUDGET }
     }
 
-    /// Waits for room to read a reply of so many bytes. Served in order.
+    /// Waits for its turn and for room to read a reply of so many bytes. Served in order.
     pub(super) async fn read(&self, bytes: u64) -> Reading {
         let wanted = units(bytes.min(self.budget));
-        // The semaphore is never closed.
-        Reading(Arc::clone(&self.free).acquire_many_owned(wanted).await.ok())
+        // The semaphores are never closed.
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
+        let room = Arc::clone(&self.free).acquire_many_owned(wanted).await.ok();
+        Reading { room, turn }
     }
 }
 
 impl Reading {
+    /// The sender is slow: another reply may be read beside this one.
+    pub(super) fn end_turn(&mut self) {
+        self.turn = None;
+    }
+
     /// The reply is read, and this is what is left of it.
     pub(super) fn into_held(self, bytes: u64) -> Held {
-        let permit = self.0.map(|mut permit| {
+        let permit = self.room.map(|mut permit| {
             let kept = (units(bytes) as usize).min(permit.num_permits());
             permit.split(kept).unwrap_or(permit)
         });
@@ -98,6 +113,21 @@ mod tests {
         assert!(one.is_some() && memory.read(1).now_or_never().is_none());
         drop(held);
         assert!(memory.read(1).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn few_replies_have_their_turn_at_once_and_any_number_is_held() {
+        let memory = Memory::new(1 << 20);
+        let mut reading = Vec::new();
+        for _ in 0..TURNS {
+            reading.push(memory.read(UNIT).await);
+        }
+        assert!(memory.read(UNIT).now_or_never().is_none());
+        reading[0].end_turn();
+        assert!(memory.read(UNIT).now_or_never().is_some());
+        let held: Vec<_> = reading.into_iter().map(|reading| reading.into_held(UNIT)).collect();
+        assert!(memory.read(UNIT).now_or_never().is_some(), "{held:?}");
+        assert_eq!(free(&memory), BUDGET - held.len() as u64 * UNIT);
     }
 
     #[tokio::test]

@@ -209,6 +209,24 @@ async fn silence_is_given_up_at_the_timeout_and_not_repeated() {
 }
 
 #[tokio::test]
+async fn replies_that_stall_do_not_hold_up_others() {
+    const STALLED: usize = 6;
+    let stalled = || Answer::text(200, r#"{"predictions": [{"image": "iVBO"#).then_hang();
+    let fake = FakePredictor::start((0..STALLED).map(|_| stalled())).await;
+    let predictor = std::sync::Arc::new(predictor(&fake));
+    let waiting: Vec<_> = (0..STALLED)
+        .map(|_| {
+            let predictor = std::sync::Arc::clone(&predictor);
+            tokio::spawn(async move { predict(&predictor, &request()).await })
+        })
+        .collect();
+    fake.wait_until(|counts| counts.started == STALLED).await;
+    predict(&predictor, &request()).await.expect("a prediction");
+    // They are given up after 10 s, and only then would others have had their turn.
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+}
+
+#[tokio::test]
 async fn predictor_that_is_not_there_is_unreachable_and_tried_again() {
     let url = FakePredictor::start([]).await.url();
     let predictor = KserveV1::new(KserveV1Config { max_retries: 1, ..config(&url) }).expect("built");

@@ -102,14 +102,16 @@ async fn client_that_closes_the_stream_cancels() {
 
 #[tokio::test(start_paused = true)]
 async fn client_that_does_not_read_does_not_hold_up_the_work() {
-    let (endpoint, fake) = endpoint(Act::Wait);
-    let response = endpoint.oneshot(modern("tools/call", with_progress())).await.unwrap();
-    sleep(Duration::from_secs(600)).await;
-    fake.go.notify_one();
-    sleep(MOMENT).await;
-    assert_eq!(fake.dropped(), 0);
-    let answer = read(response).await;
-    assert_eq!(answer.events().last().unwrap()["result"]["isError"], false);
+    for params in [prompt(), with_progress()] {
+        let (endpoint, fake) = endpoint(Act::Wait);
+        let response = endpoint.oneshot(modern("tools/call", params)).await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+        fake.go.notify_one();
+        sleep(MOMENT).await;
+        assert_eq!((fake.done(), fake.dropped()), (1, 0));
+        let answer = read(response).await;
+        assert_eq!(answer.events().last().unwrap()["result"]["isError"], false);
+    }
 }
 
 async fn session(endpoint: &Endpoint) -> http::HeaderValue {

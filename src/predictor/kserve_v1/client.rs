@@ -1,5 +1,6 @@
 //! One call over HTTP, and how it ends.
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -33,6 +34,9 @@ const MAX_REFUSAL: usize = 64 * 1024;
 
 /// A reply that is begun and does not go on for this long is given up: it holds room that others wait for.
 const READ_STALL: Duration = Duration::from_secs(10);
+
+/// A reply that takes longer, because its sender or the way is slow, is read on beside those whose turn it is.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Calls one model.
 #[derive(Debug)]
@@ -116,9 +120,16 @@ impl Client {
         }
         let mut body = response.into_body();
         let mut reader = ReplyReader::new(body.size_hint().exact(), self.config.max_image_bytes)?;
-        let reading = self.memory.read(reader.most_image_bytes() + READ_BUFFER as u64).await;
-        while let Some(chunk) = next_chunk(&mut body).await? {
-            reader.push(&chunk)?;
+        let mut reading = self.memory.read(reader.most_image_bytes() + READ_BUFFER as u64).await;
+        {
+            let mut read = pin!(read(&mut body, &mut reader));
+            match timeout(TURN, read.as_mut()).await {
+                Ok(done) => done?,
+                Err(_) => {
+                    reading.end_turn();
+                    read.await?;
+                }
+            }
         }
         let reply = if reader.is_slow_to_finish() {
             let finished = tokio::task::spawn_blocking(|| reader.finish()).await;
@@ -148,6 +159,13 @@ impl From<Error> for Failure {
 
 fn uri(url: &url::Url) -> Result<Uri, BuildError> {
     Uri::try_from(url.as_str()).map_err(|_| BuildError::Url(url.clone()))
+}
+
+async fn read(body: &mut Incoming, reader: &mut ReplyReader) -> Result<(), Error> {
+    while let Some(chunk) = next_chunk(body).await? {
+        reader.push(&chunk)?;
+    }
+    Ok(())
 }
 
 /// The next piece of a reply; `None` at its end.
