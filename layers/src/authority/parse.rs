@@ -78,9 +78,9 @@ impl<'a> Host<'a> {
 /// Which bytes a label may have.
 const IN_LABEL: [bool; 256] = {
     let mut allowed = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        allowed[byte] = matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_');
+    let mut byte = 0_u8;
+    while byte < 128 {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         byte += 1;
     }
     allowed
