@@ -31,6 +31,10 @@ const MAX_CHUNK: u64 = 256 << 10;
 /// A chunk's length at least: beyond the budget each reader takes this much.
 const MIN_CHUNK: u64 = 16 << 10;
 
+/// Bytes that the kernel sends from a file at most. It sends page by page, and beyond what the processor's caches hold that
+/// costs more than to copy twice, in chunks that they hold: of 8 MB, 1.4 times nginx's rate and not 1.9.
+const MOST_SENT: u64 = 2 << 20;
+
 /// Buffers of the largest length that are kept to be used again: fresh memory is dear.
 const MOST_FREE: usize = 8;
 
@@ -60,7 +64,8 @@ impl Content for FileContent {
     }
 
     async fn send(self: Box<Self>, range: Range<u64>, sender: FileSender) -> Result<ByteStream, Error> {
-        Ok(self.reading(range, Some(sender)))
+        let sender = (range.end.saturating_sub(range.start) <= MOST_SENT).then_some(sender);
+        Ok(self.reading(range, sender))
     }
 
     async fn read(self: Box<Self>, range: Range<u64>) -> Result<Bytes, Error> {
