@@ -1,6 +1,12 @@
 //! The KServe V1 predictor against a predictor with faults, over a socket.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use mcp_image_server::predictor::kserve_v1::{BuildError, KserveV1, endpoint};
@@ -9,6 +15,10 @@ use mcp_image_server::predictor::{
 };
 use mcp_image_server::secret::Secret;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use crate::fake_predictor::{Answer, Counts, FakePredictor};
 
@@ -213,10 +223,10 @@ async fn replies_that_stall_do_not_hold_up_others() {
     const STALLED: usize = 6;
     let stalled = || Answer::text(200, r#"{"predictions": [{"image": "iVBO"#).then_hang();
     let fake = FakePredictor::start((0..STALLED).map(|_| stalled())).await;
-    let predictor = std::sync::Arc::new(predictor(&fake));
+    let predictor = Arc::new(predictor(&fake));
     let waiting: Vec<_> = (0..STALLED)
         .map(|_| {
-            let predictor = std::sync::Arc::clone(&predictor);
+            let predictor = Arc::clone(&predictor);
             tokio::spawn(async move { predict(&predictor, &request()).await })
         })
         .collect();
@@ -378,4 +388,50 @@ async fn description_names_the_protocol_the_model_and_the_place() {
     let expected = json!({"protocol": "kserve-v1", "model": "sd", "endpoint": format!("{}/v1/models/sd", fake.url()),
         "takes_seed": false, "reports_steps": false});
     assert_eq!(description, expected);
+}
+
+/// Answers each request as `status`, and counts connections and requests.
+async fn counting(
+    status: &'static str,
+) -> (String, Arc<(AtomicUsize, AtomicUsize)>, tokio::task::AbortHandle) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/v1/models/sd", listener.local_addr().expect("an address"));
+    let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let counted = Arc::clone(&counts);
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.0.fetch_add(1, Ordering::SeqCst);
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let (mut seen, mut read) = (Vec::new(), [0; 4096]);
+                while let Ok(count @ 1..) = stream.read(&mut read).await {
+                    seen.extend_from_slice(&read[..count]);
+                    // Requests end with the brackets of their JSON.
+                    if seen.ends_with(b"]}") {
+                        seen.clear();
+                        counted.1.fetch_add(1, Ordering::SeqCst);
+                        let answer = format!(
+                            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n{{\"error\": \"no\"}}"
+                        );
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                }
+            });
+        }
+    });
+    (url, counts, serving.abort_handle())
+}
+
+#[tokio::test]
+async fn connection_of_a_failure_is_not_used_again() {
+    for (status, connections) in [("500 Internal Server Error", 3), ("400 Bad Request", 1)] {
+        let (url, counts, serving) = counting(status).await;
+        let predictor = KserveV1::new(config(&url)).expect("built");
+        for _ in 0..3 {
+            predict(&predictor, &request()).await.expect_err("refused");
+        }
+        let counts = (counts.0.load(Ordering::SeqCst), counts.1.load(Ordering::SeqCst));
+        assert_eq!(counts, (connections, 3), "{status}");
+        serving.abort();
+    }
 }

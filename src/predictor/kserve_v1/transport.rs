@@ -7,14 +7,17 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{ACCEPT, HOST, USER_AGENT},
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{HttpConnector, capture_connection},
+    },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use layers::BoxError;
@@ -118,7 +121,14 @@ impl Transport {
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().extend(headers);
-        self.client.request(request).await.map_err(broken)
+        let connection = capture_connection(&mut request);
+        let response = self.client.request(request).await.map_err(broken)?;
+        if response.status().is_server_error() && response.version() < Version::HTTP_2 {
+            // Servers close the connection of a failure without having said so: the next call, met by that, would look
+            // broken after dispatch.
+            connection.connection_metadata().as_ref().inspect(|connected| connected.poison());
+        }
+        Ok(response)
     }
 }
 

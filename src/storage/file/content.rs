@@ -31,8 +31,8 @@ const MAX_CHUNK: u64 = 256 << 10;
 /// A chunk's length at least: beyond the budget each reader takes this much.
 const MIN_CHUNK: u64 = 16 << 10;
 
-/// Bytes that the kernel sends from a file at most. It sends page by page, and beyond what the processor's caches hold that
-/// costs more than to copy twice, in chunks that they hold: of 8 MB, 1.4 times nginx's rate and not 1.9.
+/// Bytes that the kernel sends from a file at most. It sends page by page: of 8 MB that came to 1.4 times nginx's rate, and
+/// chunks that are read and written to 1.9.
 const MOST_SENT: u64 = 2 << 20;
 
 /// Buffers of the largest length that are kept to be used again: fresh memory is dear.
