@@ -1,6 +1,7 @@
 //! Stored images, as far as possible from memory.
 
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     image::{ImageId, Metadata},
-    storage::{Content, Error, ImageStore, Redirect},
+    storage::{Content, Error, ImageStore, MOST_SENT, Redirect},
 };
 
 /// How long an image is served from memory before the store is asked whether it is still there:
@@ -29,9 +30,9 @@ use crate::{
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How often memory is searched for what expired.
 const SWEEP: Duration = Duration::from_secs(60);
-/// Bytes from which on an image in a file that is held open is sent by the kernel although it is in memory: to copy more
-/// costs more than what a promise needs of system calls.
-const SENT_FROM_FILE: u64 = 64 << 10;
+/// Lengths of images that the kernel sends from a file that is held open although they are in memory: to copy them costs more
+/// than what a promise needs of system calls.
+const SENT_FROM_FILE: RangeInclusive<u64> = 64 << 10..=MOST_SENT;
 /// The part of the budget that metadata may take.
 const METADATA_PART: u64 = 16;
 
@@ -128,7 +129,7 @@ impl Originals {
     ) -> Result<(Arc<Original>, Source), Arc<Error>> {
         if let Some(original) = self.known(id, now).await? {
             if sends_files
-                && original.metadata.size_bytes >= SENT_FROM_FILE
+                && SENT_FROM_FILE.contains(&original.metadata.size_bytes)
                 && let Some(open) = self.held_open(id, now)
             {
                 return Ok(open);
@@ -292,7 +293,7 @@ impl Originals {
         let original = self.learn(opened.metadata, forgotten)?;
         let length = original.metadata.size_bytes;
         let share = if self.0.cache.takes(length) { self.0.cache.reserve(length) } else { None };
-        if share.is_none() || length >= SENT_FROM_FILE {
+        if share.is_none() || SENT_FROM_FILE.contains(&length) {
             self.hold_open(&original, &*opened.content, forgotten);
         }
         let Some(share) = share else {

@@ -1,8 +1,10 @@
-//! Images that are held open, with nothing kept in memory.
+//! Images that are held open: with nothing kept in memory, but where a test says so.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{TimeDelta, Utc};
+
+use layers::send_file::FileSender;
 
 use super::*;
 use crate::{
@@ -120,4 +122,25 @@ async fn image_that_breaks_off_is_opened_anew() {
     assert_eq!(fixture.store.opened(), 0);
     *fixture.store.break_after.lock().expect("no panic") = None;
     assert_eq!(fixture.get(&path, &[]).await.body, large());
+}
+
+#[tokio::test]
+async fn middling_images_come_from_their_files_to_who_sends_files_and_all_others_from_memory() {
+    let fixture = Fixture::with(&Config { cache_bytes: 64 << 20, ..caching() });
+    fixture.store.shares.store(true, Ordering::SeqCst);
+    let chunks = || fixture.store.chunks.load(Ordering::SeqCst);
+    for (length, from_file) in [(1000, false), (70_000, true), ((2 << 20) + 1, false)] {
+        let path = format!("/images/{}", fixture.store.put(Format::Png, vec![7; length]).image_id);
+        fixture.get(&path, &[]).await;
+        for sends in [true, false] {
+            let before = chunks();
+            let mut request = Request::get(&path).body(Empty::<Bytes>::new()).expect("a request");
+            if sends {
+                request.extensions_mut().insert(FileSender::default());
+            }
+            let Ok(response) = fixture.images.clone().oneshot(request).await;
+            assert_eq!(Answer::of(response).await.body.len(), length);
+            assert_eq!(chunks() > before, from_file && sends, "{length}, {sends}");
+        }
+    }
 }

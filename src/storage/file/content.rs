@@ -19,7 +19,7 @@ use layers::send_file::{FileSender, MAX_PROMISE};
 use super::{blocking, failed};
 use crate::{
     image::ImageId,
-    storage::{ByteStream, Content, Error},
+    storage::{ByteStream, Content, Error, MOST_SENT},
 };
 
 /// Bytes that the chunks of all readers together may have, before they become short.
@@ -30,10 +30,6 @@ const MAX_CHUNK: u64 = 256 << 10;
 
 /// A chunk's length at least: beyond the budget each reader takes this much.
 const MIN_CHUNK: u64 = 16 << 10;
-
-/// Bytes that the kernel sends from a file at most. It sends page by page: of 8 MB that came to 1.4 times nginx's rate, and
-/// chunks that are read and written to 1.9.
-const MOST_SENT: u64 = 2 << 20;
 
 /// Buffers of the largest length that are kept to be used again: fresh memory is dear.
 const MOST_FREE: usize = 8;
