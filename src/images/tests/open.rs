@@ -3,7 +3,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{TimeDelta, Utc};
-
 use layers::send_file::FileSender;
 
 use super::*;
