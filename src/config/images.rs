@@ -24,8 +24,8 @@ const MIN_SECRET_BYTES: usize = 32;
 variables! {
     IMAGE_CACHE_BYTES: Kind::Integer { min: 0, max: 1_099_511_627_776, unit: "bytes" },
         Default::Value("67108864"),
-        "Images and variants that may be in memory, to be sent again; 0 keeps none. An image of more than a \
-         sixteenth of it always comes from the store.";
+        "Images and variants that may be in memory, to be sent again; 0 keeps none. An image of more than an \
+         eighth of it always comes from the store.";
     IMAGE_VARIANT_SIZES: Kind::Text("1 to 32 whole numbers of pixels from 16 to 4096, separated by commas"),
         Default::Value("64,128,256,320,512,640,768,1024,1536,2048"),
         "Widths and heights in which images may be asked for (`?w=`, `?h=`).";

@@ -19,7 +19,7 @@ use crate::image::{ImageId, VariantSpec};
 /// What may be alive where nothing is kept: variants have to be somewhere while they are sent.
 const LEAST_BUDGET: u64 = 16 << 20;
 /// An image larger than this part of the budget is not kept.
-const LARGEST_PART: u64 = 16;
+const LARGEST_PART: u64 = 8;
 /// The part of the budget for what is kept.
 const KEPT_PARTS: (u64, u64) = (11, 16);
 /// What an entry takes besides its bytes.
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn large_images_are_not_kept_and_neither_is_anything_when_off() {
         let cache = Cache::new(16 * MIB);
-        assert!(cache.takes(MIB) && !cache.takes(MIB + 1));
+        assert!(cache.takes(2 * MIB) && !cache.takes(2 * MIB + 1));
         let off = Cache::new(0);
         assert!(!off.is_on() && !off.takes(1));
         let key = key();

@@ -33,6 +33,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Lengths of images that the kernel sends from a file that is held open although they are in memory: to copy them costs more
 /// than what a promise needs of system calls.
 const SENT_FROM_FILE: RangeInclusive<u64> = 64 << 10..=MOST_SENT;
+/// A longer image is loaded whole when it is asked for again: whoever asks first need not wait for its last byte before the
+/// first is sent.
+const LOADED_AT_FIRST: u64 = MOST_SENT;
 /// The part of the budget that metadata may take.
 const METADATA_PART: u64 = 16;
 
@@ -289,11 +292,14 @@ impl Originals {
 
     async fn load(&self, id: ImageId) -> Result<Loaded, Arc<Error>> {
         let forgotten = self.forgotten();
+        let again = self.0.known.as_ref().is_some_and(|known| known.get(&id).is_some());
         let opened = self.0.store.open(id).await?;
         let original = self.learn(opened.metadata, forgotten)?;
         let length = original.metadata.size_bytes;
-        let share = if self.0.cache.takes(length) { self.0.cache.reserve(length) } else { None };
-        if share.is_none() || SENT_FROM_FILE.contains(&length) {
+        let may_be_kept = self.0.cache.takes(length);
+        let waits = may_be_kept && length > LOADED_AT_FIRST && !again;
+        let share = if may_be_kept && !waits { self.0.cache.reserve(length) } else { None };
+        if !waits && (share.is_none() || SENT_FROM_FILE.contains(&length)) {
             self.hold_open(&original, &*opened.content, forgotten);
         }
         let Some(share) = share else {

@@ -49,15 +49,26 @@ async fn absent_image_asked_for_at_once_is_404_for_all_and_is_not_remembered() {
 #[tokio::test]
 async fn large_image_is_streamed_and_opened_once_a_request() {
     let fixture = Fixture::with(&caching());
-    let bytes = vec![7; (1 << 20) + 1];
+    let bytes = vec![7; (4 << 20) + 1];
     let path = format!("/images/{}", fixture.store.put(Format::Png, bytes).image_id);
     for request in 1..4 {
         let answer = fixture.get(&path, &[]).await;
-        assert_eq!(answer.body.len(), (1 << 20) + 1);
+        assert_eq!(answer.body.len(), (4 << 20) + 1);
         assert_eq!(fixture.calls(), request);
     }
-    assert_eq!(fixture.send(Method::HEAD, &path, &[]).await.header("content-length"), "1048577");
+    assert_eq!(fixture.send(Method::HEAD, &path, &[]).await.header("content-length"), "4194305");
     assert_eq!(fixture.calls(), 3, "what is known of it is in memory all the same");
+}
+
+#[tokio::test]
+async fn image_of_more_than_two_mebibytes_is_kept_when_it_is_asked_for_again() {
+    let fixture = Fixture::with(&caching());
+    let bytes = vec![7; (2 << 20) + 1];
+    let path = format!("/images/{}", fixture.store.put(Format::Png, bytes.clone()).image_id);
+    for calls in [1, 2, 2] {
+        assert_eq!(fixture.get(&path, &[]).await.body, bytes);
+        assert_eq!(fixture.calls(), calls);
+    }
 }
 
 #[tokio::test]

@@ -75,9 +75,9 @@ fn plain() -> Config {
     }
 }
 
-/// Delivery that keeps images of up to a mebibyte in memory.
+/// Delivery that keeps images of up to four mebibytes in memory.
 fn caching() -> Config {
-    Config { cache_bytes: 16 << 20, ..plain() }
+    Config { cache_bytes: 32 << 20, ..plain() }
 }
 
 impl Fixture {
