@@ -46,6 +46,7 @@ pub mod rescue;
 pub mod send_file;
 pub mod trace;
 
+mod fields;
 mod method;
 mod random;
 #[cfg(test)]

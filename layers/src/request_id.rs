@@ -33,9 +33,10 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
-use crate::random;
+use crate::{fields::only, random};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name of the header.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_LEN: usize = 128;
 
 /// The id of a request: safe to log and to send on.
@@ -69,9 +70,7 @@ impl RequestId {
     }
 
     fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all(X_REQUEST_ID).iter();
-        let value = values.next().filter(|value| is_safe(value.as_bytes()))?;
-        values.next().is_none().then(|| Self(value.clone()))
+        only(headers, X_REQUEST_ID).filter(|value| is_safe(value.as_bytes())).cloned().map(Self)
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use layers::{Body, BoxError, client_addr::ClientAddr, trace::TraceContext};
+use layers::{Body, BoxError, client_addr::ClientAddr, trace};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -83,7 +83,7 @@ impl Api {
         }
         check_head(request.headers())?;
         let client = request.extensions().get::<ClientAddr>().map(ClientAddr::key);
-        let trace = request.extensions().get::<TraceContext>().cloned();
+        let trace = trace::current();
         let wants_events = prefers_events(request.headers());
         let arguments = read_object(request.into_body()).await?;
         let params = Params::from_json(&arguments).map_err(Error::Invalid)?;

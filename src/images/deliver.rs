@@ -108,11 +108,11 @@ impl View<'_> {
         }
         let sends_files = self.request.extensions.get::<FileSender>().is_some();
         let (original, source) = originals.deliver(self.target.0, self.now, sends_files).await?;
-        let representation = self.stored(&original)?;
         if let Source::Redirect(redirect) = &source {
+            self.check(&original)?;
             return redirect::respond(redirect);
         }
-        let (mut response, range) = representation.answer(self.request)?;
+        let (mut response, range) = self.stored(&original)?.answer(self.request)?;
         *response.body_mut() = match source {
             Source::Redirect(_) => Body::empty(),
             Source::Bytes(bytes) => Body::full(slice(&bytes, &range)),

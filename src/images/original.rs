@@ -4,7 +4,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
+use layers::request_id::X_REQUEST_ID;
 use tokio::time::Instant;
 
 use super::{
@@ -47,6 +48,10 @@ impl Original {
         let mut fields = fields::common(entity_tag.clone(), last_modified_field.clone());
         let media_type = metadata.format.media_type();
         fields::set_content(&mut fields, media_type, metadata.size_bytes, disposition.clone());
+        // What each answer sets for itself has its place: a map that was copied would have to grow for it.
+        for name in [header::CACHE_CONTROL, X_REQUEST_ID] {
+            fields.insert(name, HeaderValue::from_static(""));
+        }
         Ok(Self {
             entity_tag,
             last_modified,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::LengthLimitError;
-use layers::{Body, BodyStalled, BodyTooLarge, BoxError, find_cause};
+use layers::{Body, BodyStalled, BodyTooLarge, BoxError, find_cause, trace};
 use rmcp::model::{JsonRpcError, RequestId};
 use tower::{Layer, Service};
 
@@ -94,6 +94,8 @@ where
         let mut inner = mem::replace(&mut self.inner, clone);
         let max_bytes = self.max_bytes;
         let cancellations = self.cancellations.clone();
+        // Who calls the tool may be a task of its own.
+        let trace = trace::current();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
             let Admitted { body, method, id, cancels, plain } = match admit(&parts, body, max_bytes).await {
@@ -110,6 +112,9 @@ where
                 None
             };
             parts.extensions.insert(method);
+            if let Some(trace) = trace {
+                parts.extensions.insert(trace);
+            }
             if let Some(plain) = plain {
                 parts.extensions.insert(plain);
             } else {

@@ -90,6 +90,8 @@ pub(super) struct Guarded<I> {
     epoch: usize,
     /// Whether part of the awaited head has come.
     head_begun: bool,
+    /// Whether it came just now, and its time begins with the next wait: most heads come whole, and need no clock.
+    head_waits: bool,
     /// When the socket last took a byte that had to wait.
     written: Option<Instant>,
     read: Timer,
@@ -99,7 +101,17 @@ pub(super) struct Guarded<I> {
 impl<I> Guarded<I> {
     pub(super) fn new(io: I, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
         let read = Timer::after(deadlines.head);
-        Self { io, activity, deadlines, epoch: 0, head_begun: true, written: None, read, write: None }
+        Self {
+            io,
+            activity,
+            deadlines,
+            epoch: 0,
+            head_begun: true,
+            head_waits: false,
+            written: None,
+            read,
+            write: None,
+        }
     }
 
     /// Before a read: a request may have come or been answered since the last one.
@@ -108,6 +120,7 @@ impl<I> Guarded<I> {
         if served.changes != self.epoch {
             self.epoch = served.changes;
             self.head_begun = false;
+            self.head_waits = false;
             self.read.set_at(served.ended + self.deadlines.idle);
         }
     }
@@ -119,12 +132,15 @@ impl<I> Guarded<I> {
         let served = self.activity.served();
         if !self.head_begun && served.in_flight == 0 && !served.multiplexed {
             self.head_begun = true;
-            self.read.set(self.deadlines.head);
+            self.head_waits = true;
         }
     }
 
     /// A read waits: is it over its deadline?
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.head_waits) {
+            self.read.set(self.deadlines.head);
+        }
         loop {
             ready!(self.read.poll(cx));
             let served = self.activity.served();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue, header};
 
@@ -20,6 +20,7 @@ struct Lists {
     origins: Vec<AllowedOrigin>,
     any_origin: bool,
     null_origin: bool,
+    familiar: OnceLock<HeaderValue>,
 }
 
 #[derive(Debug)]
@@ -111,6 +112,21 @@ impl AllowedAuthorities {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let origin = origins.next().filter(|_| origins.next().is_none())?;
         origin.to_str().is_ok_and(|text| self.allows_origin(text)).then_some(origin)
+    }
+
+    /// Whether it is, to the letter, the `Host` that was allowed first. Most requests have one and the same.
+    pub(super) fn is_familiar(&self, host: &HeaderValue) -> bool {
+        self.lists.familiar.get() == Some(host)
+    }
+
+    /// Takes note of a `Host` that is allowed.
+    pub(super) fn remember(&self, host: &HeaderValue) {
+        if self.lists.familiar.get().is_none()
+            // Its bytes alone: a value that was read shares the memory of the whole head.
+            && let Ok(own) = HeaderValue::from_bytes(host.as_bytes())
+        {
+            let _ = self.lists.familiar.set(own);
+        }
     }
 
     pub(super) fn allows_host(&self, asked: &HostPort<'_>) -> bool {

@@ -6,7 +6,7 @@ use http::{HeaderMap, Version};
 
 use super::AllowedAuthorities;
 use super::parse::HostPort;
-use crate::{BadHost, BoxError, HostRefused, OriginRefused};
+use crate::{BadHost, BoxError, HostRefused, OriginRefused, fields::only, fields::values};
 
 /// Fails with [`BadHost`], [`HostRefused`] or [`OriginRefused`].
 pub(super) fn check(
@@ -15,9 +15,15 @@ pub(super) fn check(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), BoxError> {
-    let (authority, asked) = authority(version, uri, headers)?;
-    if !allowed.allows_host(&asked) {
-        return Err(HostRefused { host: authority.into() }.into());
+    let host = only(headers, HOST).filter(|_| uri.authority().is_none());
+    if !host.is_some_and(|host| allowed.is_familiar(host)) {
+        let (authority, asked) = authority(version, uri, headers)?;
+        if !allowed.allows_host(&asked) {
+            return Err(HostRefused { host: authority.into() }.into());
+        }
+        if let Some(host) = host {
+            allowed.remember(host);
+        }
     }
     check_origin(allowed, headers)
 }
@@ -36,7 +42,7 @@ fn authority<'a>(
     uri: &'a Uri,
     headers: &'a HeaderMap,
 ) -> Result<(&'a str, HostPort<'a>), BadHost> {
-    let mut hosts = headers.get_all(HOST).iter();
+    let mut hosts = values(headers, HOST);
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(BadHost::Several);
@@ -57,7 +63,7 @@ fn authority<'a>(
 }
 
 fn check_origin(allowed: &AllowedAuthorities, headers: &HeaderMap) -> Result<(), BoxError> {
-    let mut origins = headers.get_all(ORIGIN).iter();
+    let mut origins = values(headers, ORIGIN);
     let Some(origin) = origins.next() else { return Ok(()) };
     if allowed.allowed_origin(headers).is_some() {
         return Ok(());
@@ -78,12 +84,24 @@ mod tests {
         uri: &'static str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<(), BoxError> {
-        let allowed = AllowedAuthorities::new(["a.example"], ["https://app.example"]).unwrap();
+        run_by(&allowed(), version, uri, headers)
+    }
+
+    fn allowed() -> AllowedAuthorities {
+        AllowedAuthorities::new(["a.example"], ["https://app.example"]).unwrap()
+    }
+
+    fn run_by(
+        allowed: &AllowedAuthorities,
+        version: Version,
+        uri: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(), BoxError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        check(&allowed, version, &Uri::from_static(uri), &map)
+        check(allowed, version, &Uri::from_static(uri), &map)
     }
 
     fn bad_host(version: Version, uri: &'static str, headers: &[(&'static str, &'static str)]) -> BadHost {
@@ -114,6 +132,19 @@ mod tests {
         assert_eq!(bad_host(H1, "/x", &[("host", "l\u{f6}calhost")]), BadHost::Invalid);
         assert_eq!(bad_host(H2, "http://evil@localhost/x", &[]), BadHost::Invalid);
         assert_eq!(bad_host(H1, "http://evil@localhost/x", &[("host", "localhost")]), BadHost::Invalid);
+    }
+
+    #[test]
+    fn host_that_was_allowed_first_is_remembered_and_vouches_for_nothing_else() {
+        let allowed = allowed();
+        let ask = |uri, headers: &[_]| run_by(&allowed, H1, uri, headers).is_ok();
+        let (known, evil) = (("host", "a.example:1"), ("host", "evil.example"));
+        assert!(!ask("/x", &[evil]));
+        assert!(ask("/x", &[known]) && ask("/x", &[known]) && ask("/x", &[("host", "localhost")]));
+        assert!(allowed.is_familiar(&HeaderValue::from_static(known.1)));
+        assert!(!ask("/x", &[evil]) && !ask("/x", &[known, known]) && !ask("/x", &[]));
+        assert!(!ask("http://evil.example/x", &[known]));
+        assert!(!ask("/x", &[known, ("origin", "https://evil.example")]));
     }
 
     #[test]

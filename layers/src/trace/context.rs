@@ -7,7 +7,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Finished, InContext, Kind, Record, Span};
-use crate::random;
+use crate::{fields::only, random};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -16,8 +16,8 @@ const TRACEPARENT_LEN: usize = 55;
 const MAX_TRACESTATE_LEN: usize = 512;
 const SAMPLED: u8 = 1;
 
-/// Where a request stands in a trace. In the request's extensions, and current while the request is handled, so that
-/// calls that it causes can carry it on.
+/// Where a request stands in a trace. It is current while the request is handled, so that calls that it causes can carry it
+/// on.
 ///
 /// Where spans are recorded, its span is this server's own. Where none are, it is the caller's, if there is one: what
 /// comes after then hangs on a span that exists.
@@ -68,8 +68,8 @@ impl TraceContext {
 
     /// The caller's; `None` unless there is exactly one `traceparent`, and it is valid to the letter.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let (trace_id, span_id, flags) = parse_traceparent(only(headers, &TRACEPARENT)?.as_bytes())?;
-        let tracestate = only(headers, &TRACESTATE).filter(|state| state.len() <= MAX_TRACESTATE_LEN);
+        let (trace_id, span_id, flags) = parse_traceparent(only(headers, TRACEPARENT)?.as_bytes())?;
+        let tracestate = only(headers, TRACESTATE).filter(|state| state.len() <= MAX_TRACESTATE_LEN);
         let tracestate = tracestate.cloned();
         let origin = Origin::Caller;
         Some(Self::new(Inner { trace_id, span_id, origin, flags, tracestate, recorder: None }))
@@ -167,11 +167,6 @@ impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
-}
-
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 /// Trace id, the caller's span and flags. Versions to come may add fields behind those of version 00 (section 3.2.4).

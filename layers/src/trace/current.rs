@@ -25,6 +25,11 @@ pub fn span(kind: Kind, name: impl FnOnce() -> String) -> Span {
     with(|current| current.child(kind, name)).unwrap_or_default()
 }
 
+/// The context of the current trace, for a task that is spawned: it begins without one.
+pub fn current() -> Option<TraceContext> {
+    with(TraceContext::clone)
+}
+
 /// Whether spans of the current trace are recorded.
 pub fn is_recorded() -> bool {
     with(TraceContext::is_recorded).unwrap_or_default()

@@ -5,14 +5,14 @@
 //! `status`, `duration_ms`, `bytes` and `outcome` (`complete`, `aborted` or `error`); quiet routes get span and event
 //! at level `debug`.
 //!
-//! The caller's [`TraceContext`] is honoured, in the extensions, and current while the request is handled: [`inject`]
+//! The caller's [`TraceContext`] is honoured, and is [`current()`] while the request is handled: [`inject`]
 //! carries it on with calls that go on from here, and [`span`] begins a span below it. Spans are recorded where there
 //! is someone to [`Record`] them; a span of the log and one that is recorded are of the same trace. The layers for request
 //! id and client address stand further out.
 //!
 //! ```
 //! use http::{Request, Response, Uri};
-//! use layers::trace::{TraceContext, TraceLayer};
+//! use layers::trace::{self, TraceLayer};
 //! use layers::{Body, BoxError};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
@@ -23,8 +23,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
 //! let layer = TraceLayer::new(route).with_quiet(&["health"]);
-//! let service = ServiceBuilder::new().layer(layer).service(service_fn(|request: Request<()>| async move {
-//!     let context = request.extensions().get::<TraceContext>().expect("put in by the layer");
+//! let service = ServiceBuilder::new().layer(layer).service(service_fn(|_: Request<()>| async move {
+//!     let context = trace::current().expect("made so by the layer");
 //!     Ok::<_, BoxError>(Response::new(Body::full(context.traceparent())))
 //! }));
 //! let incoming = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -51,7 +51,7 @@ use tracing::Level;
 use tracing::instrument::{Instrument, Instrumented};
 
 pub use context::{TraceContext, TraceId};
-pub use current::{InContext, inject, is_recorded, span};
+pub use current::{InContext, current, inject, is_recorded, span};
 pub use ending::Ending;
 pub use span::{Finished, Kind, Record, Span, Value};
 
@@ -164,7 +164,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut context = TraceContext::from_headers(request.headers()).unwrap_or_else(TraceContext::root);
         let (span, quiet) = self.layer.span(&request, &context);
         let mut recorded = Span::default();
@@ -175,7 +175,6 @@ where
                 context = within.clone();
             }
         }
-        request.extensions_mut().insert(context.clone());
         let method = request.method().clone();
         let ending = Ending::new(span.clone(), recorded, context.clone(), quiet);
         let mut current = Some(context);
