@@ -3,15 +3,12 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The values of a field, in order.
-pub(crate) fn values<'a>(
-    headers: &'a HeaderMap,
-    wanted: HeaderName,
-) -> impl Iterator<Item = &'a HeaderValue> {
+pub(crate) fn values(headers: &HeaderMap, wanted: HeaderName) -> impl Iterator<Item = &HeaderValue> {
     headers.iter().filter(move |(name, _)| **name == wanted).map(|(_, value)| value)
 }
 
 /// The value of a field that comes exactly once.
-pub(crate) fn only<'a>(headers: &'a HeaderMap, wanted: HeaderName) -> Option<&'a HeaderValue> {
+pub(crate) fn only(headers: &HeaderMap, wanted: HeaderName) -> Option<&HeaderValue> {
     let mut values = values(headers, wanted);
     values.next().filter(|_| values.next().is_none())
 }
