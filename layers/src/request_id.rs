@@ -35,7 +35,7 @@ use tower::{Layer, Service};
 
 use crate::{fields::only, random};
 
-/// The name of the header.
+/// The header, of requests and of answers.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_LEN: usize = 128;
 

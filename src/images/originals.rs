@@ -299,6 +299,7 @@ impl Originals {
         let may_be_kept = self.0.cache.takes(length);
         let waits = may_be_kept && length > LOADED_AT_FIRST && !again;
         let share = if may_be_kept && !waits { self.0.cache.reserve(length) } else { None };
+        // One that is kept the next time is not held open: it would be sent from there ever after.
         if !waits && (share.is_none() || SENT_FROM_FILE.contains(&length)) {
             self.hold_open(&original, &*opened.content, forgotten);
         }

@@ -15,6 +15,7 @@ pub(super) fn check(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), BoxError> {
+    // A target that names an authority of its own has to agree with the field.
     let host = only(headers, HOST).filter(|_| uri.authority().is_none());
     if !host.is_some_and(|host| allowed.is_familiar(host)) {
         let (authority, asked) = authority(version, uri, headers)?;

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::storage::{Error, NewImage};
 
-/// How often a save tries again when a cleaner removes the empty bucket under its feet. Each try is two or three calls of the
-/// system; cleaners that run one cycle after the other have been seen to win eight of them.
+/// How often a save tries again when a cleaner removes the empty bucket under its feet. Each try is two or three system calls;
+/// one that ran cycle after cycle has been seen to win eight times in a row.
 const ATTEMPTS: usize = 64;
 
 /// A save that takes longer gives up before it commits. Well below the age at which the cleaner
