@@ -237,6 +237,43 @@ def show(label: str, connections: int, figures: dict) -> list[dict]:
     return rows
 
 
+def fetch_ms(connection: socket.socket, path: str) -> float:
+    """How long one answer takes, to its last byte."""
+    begun = time.perf_counter()
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    left = int(re.search(rb"(?i)content-length: (\d+)", head)[1]) - len(body)
+    while left > 0:
+        left -= len(connection.recv(65536))
+    return (time.perf_counter() - begun) * 1000
+
+
+def beside_downloads(servers: list[Server], paths: dict[str, str], options: argparse.Namespace) -> list[dict]:
+    """How long a small image takes, asked for again and again, while others download large ones."""
+    rows = []
+    for connections in options.connections:
+        figures = {server.name: [] for server in servers}
+        for number in range(options.rounds):
+            for server in servers if number % 2 == 0 else servers[::-1]:
+                load = ["taskset", "-c", str(DRIVER_CORE), "wrk", "-t1", f"-c{connections}", f"-d{options.seconds + 1}s"]
+                with subprocess.Popen([*load, server.url(paths["8M"])], stdout=subprocess.DEVNULL):
+                    time.sleep(0.5)
+                    end = time.monotonic() + options.seconds
+                    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                        while time.monotonic() < end:
+                            figures[server.name].append(fetch_ms(connection, paths["4k"]))
+                            time.sleep(0.002)
+        print(f"4k beside {connections} downloads of 8M", flush=True)
+        for name, took in figures.items():
+            p50, p99 = statistics.median(took), statistics.quantiles(took, n=100)[98]
+            print(f"  {name:18} p50 {p50:8.3f}  p99 {p99:8.3f} ms", flush=True)
+            rows.append({"row": "4k beside 8M", "connections": connections, "server": name, "p50_ms": p50, "p99_ms": p99})
+    return rows
+
+
 def kernel_mb() -> float:
     pages = int(re.search(r"TCP:.* mem (\d+)", Path("/proc/net/sockstat").read_text())[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
@@ -340,7 +377,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--only", choices=["rates", "memory", "variants"])
+    parser.add_argument("--only", choices=["rates", "beside", "memory", "variants"])
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--kinds", nargs="*", default=["304"], choices=["304"])
     parser.add_argument("--connections", nargs="*", type=int, default=[1, 64, 256])
@@ -364,6 +401,8 @@ def main() -> None:
                 server.start()
             if options.only in (None, "rates"):
                 results += rates(servers, paths, options)
+            if options.only in (None, "beside"):
+                results += beside_downloads(servers, paths, options)
             if options.only in (None, "memory"):
                 results += slow_readers(servers, [paths["8M"]], "one image of 8 MB")
                 many = [put(store, os.urandom(1_000_000)) for _ in range(SLOW_READERS)]

@@ -23,6 +23,7 @@ use super::{
     Config,
     io::{Activity, Deadlines, Guarded, Serving},
     stream::{Piece, Progress, Streams},
+    turns::Turns,
 };
 use crate::stack::Stack;
 
@@ -53,13 +54,14 @@ pub fn serve_connection<I>(
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    serve(io, None, peer, stack, config, watcher)
+    serve(io, None, &Turns::default(), peer, stack, config, watcher)
 }
 
-/// Serves a connection which, where there are `files`, sends parts of files itself.
+/// Serves a connection which takes turns with others and, where there are `files`, sends parts of files itself.
 pub(super) fn serve<I>(
     io: I,
     files: Option<FileSender>,
+    turns: &Turns,
     peer: SocketAddr,
     stack: Stack,
     config: &Config,
@@ -71,10 +73,10 @@ where
     let deadlines =
         Deadlines { head: config.head_timeout, idle: config.idle_timeout, write: config.write_timeout };
     let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Guarded::new(io, activity.clone(), deadlines));
+    let io = Guarded::new(io, activity.clone(), deadlines);
     let service = ConnectionService { stack, peer: PeerAddr(peer), files, activity };
     let protocol = protocol(Streams { write_timeout: config.write_timeout });
-    async move { watcher.watch(protocol.serve_connection(io, service).into_owned()).await }
+    turns.take(io, |io| watcher.watch(protocol.serve_connection(TokioIo::new(io), service).into_owned()))
 }
 
 /// How HTTP is spoken. The deadlines are in [`Guarded`], below the protocol, because hyper's own

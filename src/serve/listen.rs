@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 #[cfg(target_os = "linux")]
 use super::socket::Socket;
-use super::{Config, connection::serve};
+use super::{Config, connection::serve, turns::Turns};
 use crate::stack::Stack;
 
 /// Unsent bytes the kernel may hold for one connection. Beyond them the server, not the kernel,
@@ -60,6 +60,7 @@ impl Listener {
         let Self { listener, places, .. } = self;
         let graceful = GracefulShutdown::new();
         let config = Arc::new(config);
+        let turns = Turns::default();
         loop {
             let accepted = tokio::select! {
                 accepted = accept(&listener, &places) => accepted,
@@ -72,10 +73,13 @@ impl Listener {
             let files = Some(socket.files());
             #[cfg(not(target_os = "linux"))]
             let files = None;
-            let served = serve(socket, files, peer, stack.clone(), &config, graceful.watcher());
+            let (turns, stack, config) = (turns.clone(), stack.clone(), config.clone());
+            let watcher = graceful.watcher();
             tokio::spawn(async move {
                 let _place = place;
                 let _open = Open::count();
+                // Made here and not handed in, which would give it two places in the task's memory.
+                let served = serve(socket, files, &turns, peer, stack, &config, watcher);
                 if let Err(error) = served.await {
                     debug!(%peer, %error, "connection ended early");
                 }

@@ -6,6 +6,7 @@ mod listen;
 #[cfg(target_os = "linux")]
 mod socket;
 mod stream;
+mod turns;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
