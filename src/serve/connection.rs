@@ -73,10 +73,13 @@ where
     let deadlines =
         Deadlines { head: config.head_timeout, idle: config.idle_timeout, write: config.write_timeout };
     let activity = Arc::new(Activity::new());
-    let io = Guarded::new(io, activity.clone(), deadlines);
-    let service = ConnectionService { stack, peer: PeerAddr(peer), files, activity };
     let protocol = protocol(Streams { write_timeout: config.write_timeout });
-    turns.take(io, |io| watcher.watch(protocol.serve_connection(TokioIo::new(io), service).into_owned()))
+    turns.take(io, |io| {
+        // Above the turns, so that who waits for one is not idle.
+        let io = TokioIo::new(Guarded::new(io, activity.clone(), deadlines));
+        let service = ConnectionService { stack, peer: PeerAddr(peer), files, activity };
+        watcher.watch(protocol.serve_connection(io, service).into_owned())
+    })
 }
 
 /// How HTTP is spoken. The deadlines are in [`Guarded`], below the protocol, because hyper's own

@@ -4,8 +4,10 @@
 //! asked for a small one meanwhile waited for all of it. Nor was it fair among large ones: TCP gives room to who took
 //! much, so that some were given whole images in the turn in which others got a few packets.
 //!
-//! So what one poll of a connection writes is bounded. All whose responses wait share a round, which is short enough
-//! not to be noticed; the fewer they are, the more goes out at once, and one alone is hardly interrupted.
+//! So a connection writes a turn, and then lets the others have theirs. A turn ends when it is used up, when the socket
+//! makes it wait, or with the next request. All whose responses wait, for their turn or for their client, share a round,
+//! which is short enough not to be noticed: the fewer they are, the longer their turns, and one alone is hardly
+//! interrupted.
 
 use std::{
     future::Future,
@@ -28,6 +30,8 @@ const ROUND: usize = 4 << 20;
 const SHORTEST: usize = 256 << 10;
 /// Bytes of a response's first turn at least: most images are out after it.
 const FIRST: usize = 512 << 10;
+/// Bytes that a turn may be longer, rather than leave so few for a call to the kernel of their own.
+const SLACK: usize = 16 << 10;
 /// Pieces of memory that one write takes. hyper has two: a head, and a piece of a body.
 const PIECES: usize = 8;
 
@@ -35,20 +39,20 @@ const PIECES: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns(Arc<AtomicUsize>);
 
-/// What a connection's task and its socket know of the turn of this poll. Only that task uses it.
+/// What a connection's task and its socket know of its turn. Only that task uses it.
 #[derive(Debug)]
 struct Turn {
     turns: Turns,
     /// Bytes that may still be written.
     left: AtomicUsize,
-    /// The turn is over, and the next one asked for.
+    /// The turn is over, and the next poll's is asked for.
     over: AtomicBool,
     /// Part of a response waits to be taken.
     waits: AtomicBool,
 }
 
 impl Turns {
-    /// Lets a connection take turns: `connect` makes its future from its socket.
+    /// Lets a connection take turns: `connect` makes its future from its socket, which only this future may use.
     pub(super) fn take<I, F: Future>(&self, io: I, connect: impl FnOnce(TurnTaking<I>) -> F) -> InTurns<F> {
         let turn = Arc::new(Turn::new(self.clone()));
         InTurns { connection: connect(TurnTaking { io, turn: turn.clone() }), turn }
@@ -62,13 +66,28 @@ impl Turns {
 
 impl Turn {
     fn new(turns: Turns) -> Self {
-        Self { turns, left: AtomicUsize::new(0), over: AtomicBool::new(false), waits: AtomicBool::new(false) }
+        Self {
+            turns,
+            left: AtomicUsize::new(FIRST),
+            over: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+        }
     }
 
+    /// Before each poll. What had to wait has a turn; HTTP/2, which hands out a large response in many polls, goes on
+    /// with the one that it has.
     fn begin(&self) {
-        let shortest = if self.waits.load(Relaxed) { 0 } else { FIRST };
-        self.left.store(self.turns.length().max(shortest), Relaxed);
+        if self.waits.load(Relaxed) {
+            self.left.store(self.turns.length(), Relaxed);
+        }
         self.over.store(false, Relaxed);
+    }
+
+    /// Something came from the client. Where no response waits it is a request.
+    fn read(&self) {
+        if !self.waits.load(Relaxed) {
+            self.left.store(self.turns.length().max(FIRST), Relaxed);
+        }
     }
 
     /// Bytes that may be written. Where none are left it is the others' turn: all who are ready, and those of whom
@@ -149,14 +168,21 @@ impl<I: AsyncRead + Unpin> AsyncRead for TurnTaking<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.turn.read();
+        }
+        read
     }
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for TurnTaking<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let left = ready!(self.turn.poll_left(cx));
-        let written = Pin::new(&mut self.io).poll_write(cx, &buf[..buf.len().min(left)]);
+        let fits = buf.len() <= left + SLACK;
+        let buf = if fits { buf } else { &buf[..left] };
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.turn.wrote(&written);
         written
     }
@@ -168,8 +194,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for TurnTaking<I> {
     ) -> Poll<io::Result<usize>> {
         let left = ready!(self.turn.poll_left(cx));
         let mut pieces = [IoSlice::new(&[]); PIECES];
-        let all = bufs.iter().map(|buf| buf.len()).sum::<usize>() <= left;
-        let bufs = if all { bufs } else { first_bytes(bufs, left, &mut pieces) };
+        let fits = bufs.iter().map(|buf| buf.len()).sum::<usize>() <= left + SLACK;
+        let bufs = if fits { bufs } else { first_bytes(bufs, left, &mut pieces) };
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.turn.wrote(&written);
         written
@@ -253,15 +279,12 @@ mod tests {
         let (large, writes) = response(&turns, 2 * ROUND);
         let other = {
             let writes = writes.clone();
-            async move {
-                tokio::task::yield_now().await;
-                writes.lock().expect("no panic").clone()
-            }
+            async move { writes.lock().expect("no panic").clone() }
         };
         let (large, other) = (tokio::spawn(large), tokio::spawn(other));
-        assert_eq!(other.await.expect("no panic"), [ROUND]);
+        assert_eq!(other.await.expect("no panic"), [FIRST]);
         large.await.expect("no panic");
-        assert_eq!(*writes.lock().expect("no panic"), [ROUND, ROUND]);
+        assert_eq!(*writes.lock().expect("no panic"), [FIRST, ROUND, ROUND - FIRST]);
         assert_eq!(waiting(&turns), 0);
     }
 
@@ -274,23 +297,30 @@ mod tests {
         for connection in connections {
             connection.await.expect("no panic");
         }
-        // The first one was alone when it began, the last one had its first turn.
-        let second_turns = writes.iter().map(|writes| writes.lock().expect("no panic")[1]);
-        assert_eq!(second_turns.collect::<Vec<_>>(), [ROUND / 16; 16]);
-        assert_eq!(writes[15].lock().expect("no panic")[0], FIRST);
+        let turns_of_all = writes.iter().map(|writes| writes.lock().expect("no panic")[..2].to_vec());
+        assert_eq!(turns_of_all.collect::<Vec<_>>(), vec![[FIRST, ROUND / 16]; 16]);
         assert_eq!(waiting(&turns), 0);
     }
 
     #[test]
     fn turn_has_a_least_length() {
-        let turns = Turns(Arc::new(AtomicUsize::new(1000)));
-        assert_eq!(turns.length(), SHORTEST);
-        let turn = Turn::new(turns);
+        assert_eq!(Turns(Arc::new(AtomicUsize::new(1000))).length(), SHORTEST);
+    }
+
+    #[test]
+    fn turn_goes_on_until_it_is_used_up_or_a_request_comes() {
+        let turn = Turn::new(Turns(Arc::new(AtomicUsize::new(1000))));
+        let left = |turn: &Turn| turn.left.load(Relaxed);
         turn.begin();
-        assert_eq!(turn.left.load(Relaxed), FIRST, "most images go out in one");
-        turn.set_waits(true);
+        turn.wrote(&Poll::Ready(Ok(1000)));
         turn.begin();
-        assert_eq!(turn.left.load(Relaxed), SHORTEST);
+        assert_eq!(left(&turn), FIRST - 1000, "HTTP/2: the next piece of a response");
+        turn.read();
+        assert_eq!(left(&turn), FIRST, "the next request");
+        turn.wrote(&Poll::Pending);
+        turn.read();
+        turn.begin();
+        assert_eq!(left(&turn), SHORTEST, "no request renews the turn of a response that waits");
     }
 
     #[tokio::test]
@@ -301,14 +331,26 @@ mod tests {
                 polls += 1;
                 let bytes = vec![0; ROUND];
                 let written: Vec<_> = (0..3).map(|_| Pin::new(&mut io).poll_write(cx, &bytes)).collect();
-                assert!(
-                    matches!(written[..], [Poll::Ready(Ok(ROUND)), Poll::Pending, Poll::Pending]),
-                    "{written:?}"
-                );
+                let turn = if polls == 1 { FIRST } else { ROUND };
+                let [Poll::Ready(Ok(first)), Poll::Pending, Poll::Pending] = written[..] else {
+                    panic!("{written:?}");
+                };
+                assert_eq!(first, turn);
                 if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
             })
         });
         connection.await;
+    }
+
+    #[tokio::test]
+    async fn little_is_not_left_for_a_turn_of_its_own() {
+        for (bytes, expected) in
+            [(FIRST + SLACK, vec![FIRST + SLACK]), (FIRST + SLACK + 1, vec![FIRST, SLACK + 1])]
+        {
+            let (connection, writes) = response(&Turns::default(), bytes);
+            connection.await;
+            assert_eq!(*writes.lock().expect("no panic"), expected);
+        }
     }
 
     #[tokio::test]
