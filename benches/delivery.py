@@ -248,7 +248,9 @@ def fetch_ms(connection: socket.socket, path: str) -> float:
         answer += piece
         if length is None and b"\r\n\r\n" in answer:
             length = answer.index(b"\r\n\r\n") + 4 + int(re.search(rb"(?i)content-length: (\d+)", answer)[1])
-    return (time.perf_counter() - begun) * 1000
+    took = (time.perf_counter() - begun) * 1000
+    assert answer.startswith(b"HTTP/1.1 200 "), answer[:100]
+    return took
 
 
 def beside_downloads(servers: list[Server], paths: dict[str, str], options: argparse.Namespace) -> list[dict]:
